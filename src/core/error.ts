@@ -1,0 +1,64 @@
+/** gRPC status codes by their canonical names; the numbers are those of the wire. */
+export const STATUS_CODES = {
+  OK: 0,
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
+} as const
+
+export type StatusCode = keyof typeof STATUS_CODES
+
+/** One `google.rpc.Status` detail: an Any of type URL and encoded message. */
+export interface StatusDetail {
+  readonly typeUrl: string
+  readonly value: Uint8Array
+}
+
+export interface StatusErrorOptions {
+  readonly cause?: unknown
+  readonly details?: readonly StatusDetail[]
+}
+
+/**
+ * A failure that a caller can act on. Code and message go over the wire as they are, so the message never holds a
+ * secret. Any other error that reaches a transport is a bug and leaves as INTERNAL or UNKNOWN without its text.
+ */
+export class StatusError extends Error {
+  readonly code: StatusCode
+  readonly details: readonly StatusDetail[]
+
+  constructor(code: StatusCode, message: string, options: StatusErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'StatusError'
+    this.code = code
+    this.details = options.details ?? []
+  }
+}
+
+/**
+ * Puts a message in front of an error, as SPIRE composes its wire messages (`<message>: <inner>`).
+ * NOT_FOUND drops the inner text. The inner error becomes the cause.
+ */
+export function wrapError(code: StatusCode, message: string, inner: unknown): StatusError {
+  const text = code === 'NOT_FOUND' ? message : `${message}: ${errorMessage(inner)}`
+  const details = inner instanceof StatusError ? inner.details : []
+  return new StatusError(code, text, { cause: inner, details })
+}
+
+/** The text of anything that can be thrown. */
+export function errorMessage(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,26 @@
+/** Structured log fields. Names are SPIRE's (`spiffe_id`, `entry_id`, `error`, ...). Never a secret. */
+export type LogFields = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>
+
+export type LogLevel = 'panic' | 'fatal' | 'error' | 'warning' | 'info' | 'debug' | 'trace'
+
+/** The one logging interface of the project; the backend is chosen where the process is wired. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void
+  info(message: string, fields?: LogFields): void
+  warn(message: string, fields?: LogFields): void
+  error(message: string, fields?: LogFields): void
+  /** A log that adds these fields to every line. */
+  child(fields: LogFields): Log
+  /** True if debug lines are written: lets hot paths skip building them. */
+  readonly debugEnabled: boolean
+}
+
+/** A log that writes nothing. */
+export const silentLog: Log = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  child: () => silentLog,
+  debugEnabled: false,
+}

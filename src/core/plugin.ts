@@ -1,0 +1,88 @@
+import type { Bundle, JwtAuthority, X509Authority } from './bundle.ts'
+import type { KeyType, Signer } from './key-type.ts'
+import type { SpiffeId } from './spiffe-id.ts'
+
+/** Makes, keeps and finds private keys by name, as SPIRE's KeyManager plugins do. */
+export interface KeyManager {
+  /** Makes a key and keeps it under `id`; a key already there is replaced. */
+  generateKey(id: string, type: KeyType): Promise<Signer>
+  getKey(id: string): Promise<Signer | undefined>
+  getKeys(): Promise<ReadonlyMap<string, Signer>>
+}
+
+/** What node attestation proved. `spiffeId` lies below `/spire/agent/<type>/`. */
+export interface NodeAttributes {
+  readonly spiffeId: SpiffeId
+  /** Without the type, which is the attestor's name. */
+  readonly selectorValues: readonly string[]
+  readonly canReattest: boolean
+}
+
+/**
+ * The outcome of one step: the end, or a challenge. `state` is what the attestor must be given back with the response;
+ * gRPC keeps it in memory, HTTP seals it and hands it to the agent. It holds everything `resume` needs.
+ */
+export type NodeAttestationStep =
+  | { readonly attributes: NodeAttributes }
+  | { readonly challenge: Uint8Array; readonly state: Uint8Array }
+
+/** What a server-side node attestor may know of the call. */
+export interface NodeAttestationContext {
+  /** Address of the peer without port, empty if unknown. */
+  readonly peerAddress: string
+}
+
+/** The server's half of a node attestor. Errors carry the codes and texts of SPIRE, without the plugin prefix. */
+export interface NodeAttestor {
+  readonly name: string
+  start(payload: Uint8Array, context: NodeAttestationContext): Promise<NodeAttestationStep>
+  resume(state: Uint8Array, response: Uint8Array, context: NodeAttestationContext): Promise<NodeAttestationStep>
+}
+
+/** The agent's half of a node attestor: first the payload, then one response per challenge. */
+export interface AgentNodeAttestor {
+  readonly name: string
+  begin(): Promise<AgentAttestation>
+}
+
+export interface AgentAttestation {
+  readonly payload: Uint8Array
+  respond(challenge: Uint8Array): Promise<Uint8Array>
+  /** Releases what the attestation holds (a listener, a handle); called once, at the end. */
+  end?(): Promise<void>
+}
+
+/** A CA certificate that an upstream issued for our key. */
+export interface UpstreamX509Ca {
+  /** DER, our CA first, then intermediates; the root is not in it. */
+  readonly caChain: readonly Uint8Array[]
+  readonly upstreamRoots: readonly X509Authority[]
+}
+
+/** Signs our CA. Absent methods mean what Unimplemented means in SPIRE's plugin protocol. */
+export interface UpstreamAuthority {
+  readonly name: string
+  /** @param csr DER PKCS#10 with the one URI SAN `spiffe://<td>` */
+  mintX509Ca(csr: Uint8Array, preferredTtlSeconds: number): Promise<UpstreamX509Ca>
+  /** Publishes a JWT key upstream and returns every JWT key known there. */
+  publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[]>
+  /**
+   * Follows the roots and keys of the upstream until the signal aborts; ends or throws when it cannot go on, and the
+   * caller starts it anew. Yields the present state first.
+   */
+  follow?(signal: AbortSignal): AsyncIterable<Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'>>
+  close?(): Promise<void>
+}
+
+/** The credentials of a process on the other end of a socket, taken when the connection was made. */
+export interface PeerProcess {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Tells what a process is, as selector values; the type is the attestor's name. */
+export interface WorkloadAttestor {
+  readonly name: string
+  attest(peer: PeerProcess, signal: AbortSignal): Promise<readonly string[]>
+}

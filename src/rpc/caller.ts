@@ -1,0 +1,28 @@
+import type { Entry } from '../core/entry.ts'
+import type { PeerProcess } from '../core/plugin.ts'
+import type { SpiffeId } from '../core/spiffe-id.ts'
+
+/**
+ * Who is on the other side, as the transport saw it. Transports decide this at the rim; nothing inside looks at a socket, a
+ * header or a certificate again.
+ */
+export type Peer =
+  | { readonly via: 'local'; readonly process?: PeerProcess }
+  | { readonly via: 'anonymous'; readonly address: string }
+  | {
+      readonly via: 'x509'
+      readonly address: string
+      readonly spiffeId: SpiffeId
+      /** Decimal serial number of the leaf. */
+      readonly serialNumber: string
+      /** notAfter of the leaf, Unix seconds. */
+      readonly expiresAt: number
+    }
+
+/** What the policy made of a peer for one call. */
+export type Caller =
+  | { readonly kind: 'anonymous' }
+  | { readonly kind: 'local'; readonly process?: PeerProcess }
+  | { readonly kind: 'admin'; readonly spiffeId: SpiffeId }
+  | { readonly kind: 'agent'; readonly spiffeId: SpiffeId }
+  | { readonly kind: 'downstream'; readonly spiffeId: SpiffeId; readonly entries: readonly Entry[] }

@@ -1,0 +1,37 @@
+import type { Log } from '../core/log.ts'
+import type { Peer } from './caller.ts'
+import type { Call, EncodedMessage, MethodKind } from './method.ts'
+
+/** What a transport knows of a call before anybody judged it. */
+export interface IncomingCall {
+  readonly peer: Peer
+  readonly signal: AbortSignal
+  header(name: string): readonly string[]
+}
+
+/**
+ * A method ready to be called by a transport: bytes in, bytes out. `invoke` (authorize, limit, run, audit, normalise
+ * errors) is already inside. Transports read this table and name no method.
+ */
+export interface BoundMethod {
+  readonly path: string
+  readonly kind: MethodKind
+  /** kind 'unary'. Rejects with a StatusError only. */
+  unary(request: Uint8Array, call: IncomingCall): Promise<Uint8Array>
+  /** kinds 'server-stream' and 'bidi'. Ends or throws a StatusError; return() on it means the client left. */
+  stream(requests: AsyncIterable<Uint8Array>, call: IncomingCall): AsyncIterable<Uint8Array>
+}
+
+/** Methods by path. `services` are the full service names present, for "unknown service" against "unknown method". */
+export interface BoundService {
+  readonly methods: ReadonlyMap<string, BoundMethod>
+  readonly services: ReadonlySet<string>
+}
+
+/** Decides who the caller is for one method; throws PERMISSION_DENIED otherwise. */
+export type Authorize<Deps> = (deps: Deps, path: string, call: IncomingCall) => Promise<AuthorizedCall> | AuthorizedCall
+
+/** What the pipeline adds to an incoming call. */
+export type AuthorizedCall = Pick<Call, 'caller' | 'limit' | 'audit'> & { readonly log: Log }
+
+export type { EncodedMessage }
