@@ -1,0 +1,82 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { expect, test } from 'vitest'
+
+const ROOT = resolve(import.meta.dirname, '..')
+
+/** Who may import whom: design decisions, one row a room. A change here gets a commit of its own. */
+const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegExp[] }> = {
+  'src/core': { inside: [], outside: [] },
+  proto: { inside: [], outside: [/^@bufbuild\/protobuf\/wire$/] },
+  'src/rpc': { inside: ['src/core'], outside: [] },
+  'src/server': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^jose$/] },
+  'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^node:/] },
+  'src/plugins': { inside: ['src/core'], outside: [/^node:/] },
+  'src/config': { inside: ['src/core'], outside: [] },
+  'src/transport': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^@grpc\/grpc-js$/, /^hono/, /^koffi$/, /^node:/] },
+  agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },
+  'src/cli': {
+    inside: ['src/core', 'src/rpc', 'src/server', 'src/store', 'src/plugins', 'src/config', 'src/transport', 'agent', 'proto'],
+    outside: [/^node:/],
+  },
+  workers: {
+    inside: ['src/core', 'src/rpc', 'src/server', 'src/store', 'src/plugins', 'src/config', 'src/transport', 'proto'],
+    outside: [/^hono/],
+  },
+}
+
+/** The longest room that a file lies in. */
+function roomOf(path: string): string | undefined {
+  return Object.keys(ROOMS)
+    .filter((room) => path === room || path.startsWith(`${room}/`))
+    .sort((a, b) => b.length - a.length)[0]
+}
+
+function sources(folder: string): string[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts') && !name.includes('node_modules'))
+    .map((name) => `${folder}/${name}`)
+}
+
+/** Specifiers of static, dynamic and re-exporting imports. */
+function imports(source: string): string[] {
+  const found: string[] = []
+  for (const match of source.matchAll(/(?:^|[\s;])(?:import|export)\s[^'"`;]*?from\s*['"]([^'"]+)['"]/g)) found.push(match[1]!)
+  for (const match of source.matchAll(/(?:^|[\s;])import\s*['"]([^'"]+)['"]/g)) found.push(match[1]!)
+  for (const match of source.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g)) found.push(match[1]!)
+  return found
+}
+
+function trespasses(room: string): string[] {
+  const { inside, outside } = ROOMS[room]!
+  const found: string[] = []
+  for (const file of sources(room)) {
+    for (const specifier of imports(readFileSync(join(ROOT, file), 'utf8'))) {
+      if (specifier.startsWith('.')) {
+        const target = relative(ROOT, resolve(ROOT, dirname(file), specifier))
+        const targetRoom = roomOf(target)
+        if (targetRoom === room || (targetRoom && inside.includes(targetRoom))) continue
+      } else if (outside.some((allowed) => allowed.test(specifier))) continue
+      found.push(`${file} imports ${specifier}`)
+    }
+  }
+  return found
+}
+
+test.each(Object.keys(ROOMS))('%s imports only what its row allows', (room) => {
+  expect(trespasses(room)).toEqual([])
+})
+
+test('src/core names no global of one runtime', () => {
+  const found = sources('src/core').filter((file) =>
+    /\b(Buffer|process|__dirname|setTimeout|setInterval|Deno|Bun)\b[.(]/.test(
+      readFileSync(join(ROOT, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, ''),
+    ),
+  )
+  expect(found).toEqual([])
+})
+
+test('the reader of imports sees every form', () => {
+  const source = `import a from './a.ts'\nimport './b.ts'\nexport { c } from "./c.ts"\nconst d = await import('./d.ts')`
+  expect(imports(source).sort()).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts'])
+})
