@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto'
+import { constants, createReadStream, readFileSync, statSync } from 'node:fs'
+import { open, readlink } from 'node:fs/promises'
+import { errorMessage, StatusError } from '../../core/error.ts'
+import type { PeerProcess, WorkloadAttestor } from '../../core/plugin.ts'
+
+export interface UnixOptions {
+  /** Also report the executable's path and SHA-256. Default false. */
+  readonly discoverWorkloadPath?: boolean
+  /** Bytes up to which the executable is hashed: 0 no limit (default), below 0 no hash. */
+  readonly workloadSizeLimitBytes?: number
+  /** Where /proc of the host is mounted. Default `/proc`. */
+  readonly procPath?: string
+  /** Default `/etc/passwd` and `/etc/group`. */
+  readonly passwdPath?: string
+  readonly groupPath?: string
+}
+
+/**
+ * Tells a process by its users, groups and, if asked to, its executable. Values as in agent.md 18.1: `uid`, `user`, `gid`,
+ * `group`, `supplementary_gid`, `supplementary_group`, `path`, `sha256`. A uid or gid without a name has no name selector.
+ */
+export function unixAttestor(options: UnixOptions = {}): WorkloadAttestor {
+  const proc = options.procPath ?? '/proc'
+  const users = new NameTable(options.passwdPath ?? '/etc/passwd')
+  const groups = new NameTable(options.groupPath ?? '/etc/group')
+  const sizeLimit = options.workloadSizeLimitBytes ?? 0
+
+  async function attest(peer: PeerProcess, signal: AbortSignal): Promise<readonly string[]> {
+    const status = readStatus(proc, peer.pid)
+    const values = [`uid:${status.uid}`]
+    const user = users.nameOf(status.uid)
+    if (user !== undefined) values.push(`user:${user}`)
+    values.push(`gid:${status.gid}`)
+    const group = groups.nameOf(status.gid)
+    if (group !== undefined) values.push(`group:${group}`)
+    for (const gid of status.supplementaryGids) {
+      values.push(`supplementary_gid:${gid}`)
+      const name = groups.nameOf(gid)
+      if (name !== undefined) values.push(`supplementary_group:${name}`)
+    }
+    if (options.discoverWorkloadPath) {
+      const link = `${proc}/${peer.pid}/exe`
+      const path = await readlink(link).catch((error) => {
+        throw new StatusError('INTERNAL', `path: ${errorMessage(error)}`, { cause: error })
+      })
+      values.push(`path:${path}`)
+      if (sizeLimit >= 0) values.push(`sha256:${await digestOf(link, path, sizeLimit, signal)}`)
+    }
+    return values
+  }
+
+  return { name: 'unix', attest }
+}
+
+interface ProcessStatus {
+  readonly uid: string
+  readonly gid: string
+  readonly supplementaryGids: readonly string[]
+}
+
+/** Effective ids are the second of the four columns. /proc never touches a disk, so reading it at once is the fastest way. */
+function readStatus(proc: string, pid: number): ProcessStatus {
+  let text: string
+  try {
+    text = readFileSync(`${proc}/${pid}/status`, 'latin1')
+  } catch (error) {
+    throw new StatusError('INTERNAL', `failed to read status of process ${pid}: ${errorMessage(error)}`, {
+      cause: error,
+    })
+  }
+  const uid = /^Uid:\t\d+\t(\d+)/m.exec(text)?.[1]
+  const gid = /^Gid:\t\d+\t(\d+)/m.exec(text)?.[1]
+  const supplementary = /^Groups:[ \t]*(.*)$/m.exec(text)?.[1]
+  if (uid === undefined || gid === undefined || supplementary === undefined) {
+    throw new StatusError('INTERNAL', `status of process ${pid} has no ids`)
+  }
+  return { uid, gid, supplementaryGids: supplementary.split(' ').filter((part) => part !== '') }
+}
+
+/** Hashes through the link in /proc, which names the running file even if the path was replaced meanwhile. */
+async function digestOf(link: string, path: string, sizeLimit: number, signal: AbortSignal): Promise<string> {
+  const file = await open(link, constants.O_RDONLY).catch((error) => {
+    throw new StatusError('INTERNAL', `SHA256 digest: ${errorMessage(error)}`, { cause: error })
+  })
+  try {
+    const { size } = await file.stat()
+    if (sizeLimit > 0 && size > sizeLimit) {
+      throw new StatusError('INTERNAL', `SHA256 digest: workload ${path} exceeds size limit (${size} > ${sizeLimit})`)
+    }
+    const hash = createHash('sha256')
+    for await (const chunk of createReadStream('', { fd: file, autoClose: false, start: 0, signal })) hash.update(chunk)
+    return hash.digest('hex')
+  } finally {
+    await file.close()
+  }
+}
+
+/** Names by numeric id from a file in the format of passwd(5) or group(5), read again when it changed. */
+class NameTable {
+  readonly #path: string
+  #names = new Map<string, string>()
+  #readMtimeMs = -1
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  nameOf(id: string): string | undefined {
+    const mtimeMs = statSync(this.#path, { throwIfNoEntry: false })?.mtimeMs ?? 0
+    if (mtimeMs !== this.#readMtimeMs) {
+      this.#names = mtimeMs === 0 ? new Map() : parseNames(readFileSync(this.#path, 'utf8'))
+      this.#readMtimeMs = mtimeMs
+    }
+    return this.#names.get(id)
+  }
+}
+
+function parseNames(text: string): Map<string, string> {
+  const names = new Map<string, string>()
+  for (const line of text.split('\n')) {
+    const [name, , id] = line.split(':')
+    if (name && id && !names.has(id)) names.set(id, name)
+  }
+  return names
+}
