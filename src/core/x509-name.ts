@@ -1,0 +1,68 @@
+import { parseName } from './certificate.ts'
+import { element, oid, sequence, TAG, utf8 } from './der.ts'
+
+/** Attributes of a distinguished name as SPIRE configures and composes them. */
+export interface DistinguishedName {
+  readonly country?: readonly string[]
+  readonly organization?: readonly string[]
+  readonly organizationalUnit?: readonly string[]
+  readonly locality?: readonly string[]
+  readonly province?: readonly string[]
+  readonly streetAddress?: readonly string[]
+  readonly postalCode?: readonly string[]
+  readonly commonName?: string
+  readonly serialNumber?: string
+}
+
+/** OIDs in the order in which Go encodes a name. */
+const ORDER = {
+  country: '2.5.4.6',
+  organization: '2.5.4.10',
+  organizationalUnit: '2.5.4.11',
+  locality: '2.5.4.7',
+  province: '2.5.4.8',
+  streetAddress: '2.5.4.9',
+  postalCode: '2.5.4.17',
+  commonName: '2.5.4.3',
+  serialNumber: '2.5.4.5',
+} as const satisfies Record<keyof DistinguishedName, string>
+
+const KNOWN = new Map(Object.entries(ORDER).map(([key, value]) => [value as string, key as keyof DistinguishedName]))
+const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/
+
+/** DER of a Name: one attribute per RDN, PrintableString where the text allows it. RFC 5280 4.1.2.4. */
+export function encodeName(name: DistinguishedName): Uint8Array {
+  const sets: Uint8Array[] = []
+  for (const [key, type] of Object.entries(ORDER)) {
+    const value = name[key as keyof DistinguishedName]
+    for (const text of typeof value === 'string' ? [value] : (value ?? [])) {
+      if (text === '') continue
+      const tag = PRINTABLE.test(text) ? TAG.printableString : TAG.utf8String
+      sets.push(element(TAG.set, sequence(oid(type), element(tag, utf8(text)))))
+    }
+  }
+  return sequence(...sets)
+}
+
+/** The attributes of an encoded Name that SPIRE knows; of single-valued ones the last counts. Others are left out. */
+export function decodeName(der: Uint8Array): DistinguishedName {
+  const lists: Partial<Record<keyof DistinguishedName, string[]>> = {}
+  for (const { oid: type, value } of parseName(der)) {
+    const key = KNOWN.get(type)
+    if (!key) continue
+    const list = lists[key]
+    if (list) list.push(value)
+    else lists[key] = [value]
+  }
+  const { commonName, serialNumber, ...rest } = lists
+  return {
+    ...rest,
+    ...(commonName ? { commonName: commonName.at(-1)! } : {}),
+    ...(serialNumber ? { serialNumber: serialNumber.at(-1)! } : {}),
+  }
+}
+
+/** True for the empty Name, which a CSR may carry. */
+export function isEmptyName(der: Uint8Array): boolean {
+  return der.length === 2
+}
