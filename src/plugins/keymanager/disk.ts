@@ -1,0 +1,82 @@
+import { open, readFile, rename } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { errorMessage } from '../../core/error.ts'
+import type { KeyType, Signer } from '../../core/key-type.ts'
+import type { KeyManager } from '../../core/plugin.ts'
+import { generateSigner, importSigner, type MemorySigner } from '../signer.ts'
+
+/**
+ * Keys in one JSON file in SPIRE's format, `{"keys":{"<id>":"<base64 PKCS#8>"}}`, mode 0600, replaced atomically: a crash
+ * leaves the old file or the new one.
+ *
+ * @throws Error if the file is there and is not such a file; it is left as it is
+ */
+export async function diskKeyManager(path: string): Promise<KeyManager> {
+  const keys = await load(path)
+  let writing: Promise<void> = Promise.resolve()
+
+  async function generateKey(id: string, type: KeyType): Promise<Signer> {
+    const signer = await generateSigner(type)
+    const write = writing.then(async () => {
+      const next = new Map(keys).set(id, signer)
+      await replaceFile(path, print(next))
+      keys.set(id, signer)
+    })
+    writing = write.catch(() => {})
+    await write
+    return signer
+  }
+
+  return { generateKey, getKey: async (id) => keys.get(id), getKeys: async () => keys }
+}
+
+async function load(path: string): Promise<Map<string, MemorySigner>> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Map()
+    throw new Error(`unable to read keys file: ${errorMessage(error)}`, { cause: error })
+  }
+  let current = ''
+  try {
+    const document: unknown = JSON.parse(text)
+    const entries = (document as { keys?: unknown } | null)?.keys
+    if (typeof entries !== 'object' || entries === null) throw new Error('it has no "keys"')
+    const keys = new Map<string, MemorySigner>()
+    for (const [id, value] of Object.entries(entries)) {
+      current = ` key "${id}":`
+      if (typeof value !== 'string') throw new Error('it is not text')
+      keys.set(id, importSigner(Buffer.from(value, 'base64')))
+    }
+    return keys
+  } catch (error) {
+    // JSON.parse quotes what it stumbled over, which may be a key.
+    const reason = error instanceof SyntaxError ? 'it is not JSON' : errorMessage(error)
+    throw new Error(`unable to decode keys file "${path}":${current} ${reason}`)
+  }
+}
+
+function print(keys: ReadonlyMap<string, MemorySigner>): string {
+  const entries = [...keys].sort(([a], [b]) => (a < b ? -1 : 1))
+  const encoded = entries.map(([id, signer]) => [id, Buffer.from(signer.exportPrivateKey()).toString('base64')])
+  return JSON.stringify({ keys: Object.fromEntries(encoded) }, undefined, '\t')
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const temporary = `${path}.tmp`
+  const file = await open(temporary, 'w', 0o600)
+  try {
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(temporary, path)
+  const folder = await open(dirname(path), 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
