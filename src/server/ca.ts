@@ -1,0 +1,240 @@
+import { base64Url } from '../core/base64.ts'
+import type { Certificate } from '../core/certificate.ts'
+import { parseCertificate } from '../core/certificate.ts'
+import { type Clock, type EpochSeconds, epochSeconds } from '../core/clock.ts'
+import { StatusError } from '../core/error.ts'
+import { type JwtSigner, signJwtSvid } from '../core/jwt-svid.ts'
+import type { Signer } from '../core/key-type.ts'
+import { subjectKeyId } from '../core/public-key.ts'
+import { type SpiffeId, serverId, trustDomainId } from '../core/spiffe-id.ts'
+import type { TrustDomain } from '../core/trust-domain.ts'
+import { decodeName, encodeName, isEmptyName } from '../core/x509-name.ts'
+import {
+  BACKDATE_SECONDS,
+  type CertificateProfile,
+  type Issuer,
+  issuerOf,
+  randomSerial,
+  SVID_SUBJECT,
+  serialDecimal,
+  signCertificate,
+} from '../core/x509-svid.ts'
+
+/** A CA certificate with its key. */
+export interface X509Ca {
+  readonly signer: Signer
+  readonly certificate: Certificate
+  /** DER, the CA certificate first, root not in it; empty for a self-signed CA. Appended to every chain. */
+  readonly upstreamChain: readonly Uint8Array[]
+}
+
+/** A key that signs JWTs until it ends. */
+export interface JwtKey extends JwtSigner {
+  readonly notAfter: EpochSeconds
+}
+
+/** A certificate just issued. */
+export interface IssuedX509 {
+  /** DER, leaf first, root not in it. */
+  readonly chain: readonly Uint8Array[]
+  readonly expiresAt: EpochSeconds
+  /** Decimal. */
+  readonly serialNumber: string
+}
+
+export interface IssuedJwt {
+  readonly token: string
+  readonly issuedAt: EpochSeconds
+  readonly expiresAt: EpochSeconds
+}
+
+/** Lifetimes in seconds. */
+export interface CaOptions {
+  readonly trustDomain: TrustDomain
+  readonly x509SvidTtlSeconds: number
+  readonly jwtSvidTtlSeconds: number
+  readonly agentTtlSeconds: number
+  readonly caTtlSeconds: number
+  /** Absent: tokens have no `iss`. */
+  readonly jwtIssuer?: string
+  readonly clock: Clock
+  /** Fills the array it gets. */
+  readonly random: (bytes: Uint8Array) => Uint8Array
+}
+
+export interface WorkloadX509Request {
+  readonly id: SpiffeId
+  /** DER SubjectPublicKeyInfo. */
+  readonly spki: Uint8Array
+  /** 0: the default. */
+  readonly ttlSeconds: number
+  readonly dnsNames?: readonly string[]
+  /** DER of a Name to use instead of C=US, O=SPIRE. */
+  readonly subject?: Uint8Array
+}
+
+export interface WorkloadJwtRequest {
+  readonly id: SpiffeId
+  readonly audience: readonly string[]
+  /** 0: the default. */
+  readonly ttlSeconds: number
+  readonly includeJti?: boolean
+}
+
+/**
+ * Signs with the active authorities. Which ones these are is the business of rotation; nothing is kept here but them.
+ * @see server.md 3 and 4
+ */
+export class Ca {
+  readonly #options: CaOptions
+  #x509: (X509Ca & { readonly issuer: Issuer }) | undefined
+  #jwt: JwtKey | undefined
+
+  constructor(options: CaOptions) {
+    this.#options = options
+  }
+
+  get x509(): X509Ca | undefined {
+    return this.#x509
+  }
+
+  setX509(ca: X509Ca): void {
+    this.#x509 = { ...ca, issuer: issuerOf(ca.signer, ca.certificate.subject, ca.certificate.subjectKeyId) }
+  }
+
+  setJwt(key: JwtKey | undefined): void {
+    this.#jwt = key
+  }
+
+  signServerX509(spki: Uint8Array): Promise<IssuedX509> {
+    const { trustDomain, x509SvidTtlSeconds } = this.#options
+    return this.#sign('svid', serverId(trustDomain), spki, x509SvidTtlSeconds, SVID_SUBJECT)
+  }
+
+  signAgentX509(id: SpiffeId, spki: Uint8Array): Promise<IssuedX509> {
+    return this.#sign('svid', id, spki, this.#options.agentTtlSeconds, SVID_SUBJECT)
+  }
+
+  signWorkloadX509(request: WorkloadX509Request): Promise<IssuedX509> {
+    const ttlSeconds = request.ttlSeconds > 0 ? request.ttlSeconds : this.#options.x509SvidTtlSeconds
+    return this.#sign('svid', request.id, request.spki, ttlSeconds, workloadSubject(request), request.dnsNames)
+  }
+
+  /** A CA for a server below this one. Its subject is ours, with an OU that says how deep it is. */
+  signDownstreamCa(spki: Uint8Array, preferredTtlSeconds: number): Promise<IssuedX509> {
+    const ca = this.#requireX509()
+    const depth = Math.max(1, ca.upstreamChain.length)
+    const subject = encodeName({ ...decodeName(ca.certificate.subject), organizationalUnit: [`DOWNSTREAM-${depth}`] })
+    const ttlSeconds = preferredTtlSeconds > 0 ? preferredTtlSeconds : this.#options.caTtlSeconds
+    return this.#sign('ca', trustDomainId(this.#options.trustDomain), spki, ttlSeconds, subject)
+  }
+
+  async signJwt(request: WorkloadJwtRequest): Promise<IssuedJwt> {
+    const key = this.#jwt
+    if (!key) throw new StatusError('INTERNAL', 'JWT key is not available for signing')
+    const audience = request.audience.filter((name) => name !== '')
+    if (audience.length === 0) throw new StatusError('INVALID_ARGUMENT', 'invalid JWT-SVID audience: cannot be empty')
+    const { clock, jwtIssuer, jwtSvidTtlSeconds, random } = this.#options
+    const issuedAt = epochSeconds(clock)
+    const expiresAt = Math.min(
+      issuedAt + (request.ttlSeconds > 0 ? request.ttlSeconds : jwtSvidTtlSeconds),
+      key.notAfter,
+    )
+    const claims = {
+      aud: audience,
+      exp: expiresAt,
+      iat: issuedAt,
+      sub: request.id,
+      ...(jwtIssuer ? { iss: jwtIssuer } : {}),
+      ...(request.includeJti ? { jti: base64Url(uuidBytes(random)) } : {}),
+    }
+    return { token: await signJwtSvid(claims, key), issuedAt, expiresAt }
+  }
+
+  async #sign(
+    kind: CertificateProfile['kind'],
+    id: SpiffeId,
+    spki: Uint8Array,
+    ttlSeconds: number,
+    subject: Uint8Array,
+    dnsNames?: readonly string[],
+  ): Promise<IssuedX509> {
+    const ca = this.#requireX509()
+    const { clock, random } = this.#options
+    const now = epochSeconds(clock)
+    const expiresAt = Math.min(now + ttlSeconds, ca.certificate.notAfter)
+    const serial = randomSerial(random)
+    const der = await signCertificate(
+      {
+        kind,
+        serial,
+        subject,
+        spki,
+        notBefore: now - BACKDATE_SECONDS,
+        notAfter: expiresAt,
+        uri: id,
+        ...(dnsNames ? { dnsNames } : {}),
+      },
+      ca.issuer,
+    )
+    return { chain: [der, ...ca.upstreamChain], expiresAt, serialNumber: serialDecimal(serial) }
+  }
+
+  #requireX509() {
+    if (!this.#x509) throw new StatusError('INTERNAL', 'X509 CA is not available for signing')
+    return this.#x509
+  }
+}
+
+/** The CSR's subject if it has one; the first DNS name becomes the common name in any case. */
+function workloadSubject({ subject, dnsNames }: WorkloadX509Request): Uint8Array {
+  const base = subject && !isEmptyName(subject) ? subject : SVID_SUBJECT
+  const commonName = dnsNames?.[0]
+  if (base === SVID_SUBJECT && commonName === undefined) return SVID_SUBJECT
+  return encodeName({ ...decodeName(base), ...(commonName === undefined ? {} : { commonName }) })
+}
+
+function uuidBytes(random: (bytes: Uint8Array) => Uint8Array): Uint8Array {
+  const bytes = random(new Uint8Array(16))
+  bytes[6] = (bytes[6]! & 0x0f) | 0x40
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80
+  return bytes
+}
+
+export interface SelfSignedCaRequest {
+  readonly trustDomain: TrustDomain
+  readonly signer: Signer
+  /** `serialNumber` is added by the one who signs, if it is not there. */
+  readonly subject: Parameters<typeof encodeName>[0]
+  readonly notAfter: EpochSeconds
+  readonly now: EpochSeconds
+  readonly random: (bytes: Uint8Array) => Uint8Array
+}
+
+/** Makes a root: a CA certificate that its own key signs. */
+export async function selfSignCa(request: SelfSignedCaRequest): Promise<X509Ca> {
+  const { signer, now } = request
+  const serial = randomSerial(request.random)
+  const subject = encodeName({
+    ...request.subject,
+    serialNumber: request.subject.serialNumber || serialDecimal(serial),
+  })
+  const der = await signCertificate(
+    {
+      kind: 'ca',
+      serial,
+      subject,
+      spki: signer.publicKey,
+      notBefore: now - BACKDATE_SECONDS,
+      notAfter: request.notAfter,
+      uri: trustDomainId(request.trustDomain),
+    },
+    issuerOf(signer, subject),
+  )
+  return { signer, certificate: parseCertificate(der), upstreamChain: [] }
+}
+
+/** The key identifier (bytes) under which an authority with this key is known. */
+export function authorityKeyIdOf(signer: Signer): Uint8Array {
+  return subjectKeyId(signer.publicKey)
+}
