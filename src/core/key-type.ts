@@ -19,4 +19,6 @@ export interface Signer {
   /** SubjectPublicKeyInfo, DER. */
   readonly publicKey: Uint8Array
   sign(data: Uint8Array): Uint8Array | Promise<Uint8Array>
+  /** PKCS#8 DER, only where the key lies in this process's memory (TLS wants it). Who calls this owns a secret. */
+  exportPrivateKey?(): Uint8Array
 }

@@ -1,0 +1,90 @@
+import type { AttestAgentResponse } from '../proto/spire/api/server/agent/v1.ts'
+import type { X509SVID } from '../proto/spire/api/types.ts'
+import type { Bundle } from '../src/core/bundle.ts'
+import { parseCertificate } from '../src/core/certificate.ts'
+import { createCsr } from '../src/core/csr.ts'
+import { StatusError, wrapError } from '../src/core/error.ts'
+import type { Signer } from '../src/core/key-type.ts'
+import type { AgentNodeAttestor } from '../src/core/plugin.ts'
+import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
+import { type BidiCall, RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { SERVER } from './server-methods.ts'
+import { parseBundle } from './wire.ts'
+
+export interface AttestationResult {
+  /** DER, leaf first. */
+  readonly chain: readonly Uint8Array[]
+  readonly reattestable: boolean
+  readonly bundle: Bundle
+}
+
+const MAX_CHALLENGES = 16
+
+/**
+ * Proves the node to the server and gets the agent's SVID for a key, then the bundle over the same connection.
+ *
+ * @param connection without client certificate
+ * @throws StatusError with the server's code, or INTERNAL for an answer that makes no sense
+ * @see agent.md 4
+ */
+export async function attestNode(
+  connection: ServerConnection,
+  attestor: AgentNodeAttestor,
+  key: Signer,
+): Promise<AttestationResult> {
+  const csr = await createCsr({ subject: SVID_SUBJECT }, key)
+  const attestation = await attestor.begin()
+  try {
+    const call = connection.bidi(SERVER.attestAgent, { timeoutMs: RPC_TIMEOUT_MS })
+    call.send({ params: { data: { type: attestor.name, payload: attestation.payload }, params: { csr } } })
+    const result = await answer(call, (challenge) => attestation.respond(challenge))
+    call.end()
+    const chain = chainOf(result.svid)
+    const bundle = await connection
+      .unary(SERVER.getBundle, { outputMask: undefined }, { timeoutMs: RPC_TIMEOUT_MS })
+      .catch((error) => Promise.reject(rewrap('failed to get updated bundle', error)))
+    return { chain, reattestable: result.reattestable, bundle: parseBundle(bundle) }
+  } finally {
+    await attestation.end?.()
+  }
+}
+
+type Result = NonNullable<AttestAgentResponse['result']>
+
+async function answer(
+  call: BidiCall<{ challengeResponse?: Uint8Array }, AttestAgentResponse>,
+  respond: (challenge: Uint8Array) => Promise<Uint8Array>,
+): Promise<Result> {
+  for (let round = 0; round <= MAX_CHALLENGES; round += 1) {
+    const next = await call.messages
+      .next()
+      .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
+    if (next.done) throw new StatusError('INTERNAL', 'failed to receive attestation response: EOF')
+    if (next.value.result) return next.value.result
+    if (!next.value.challenge)
+      throw new StatusError('INTERNAL', 'failed to receive attestation response: the message is empty')
+    call.send({ challengeResponse: await respond(next.value.challenge) })
+  }
+  throw new StatusError('INTERNAL', 'failed to receive attestation response: the server sends challenges without end')
+}
+
+/** @throws StatusError INTERNAL if the server's answer holds no usable chain */
+export function chainOf(svid: X509SVID | undefined): readonly Uint8Array[] {
+  const problem = !svid
+    ? 'attest response is missing SVID'
+    : svid.certChain.length === 0
+      ? 'empty SVID cert chain'
+      : undefined
+  if (problem) throw new StatusError('INTERNAL', `failed to parse attestation response: ${problem}`)
+  try {
+    for (const der of svid!.certChain) parseCertificate(der)
+  } catch (error) {
+    throw wrapError('INTERNAL', 'failed to parse attestation response: invalid SVID cert chain', error)
+  }
+  return svid!.certChain
+}
+
+/** Keeps the code, so that PermissionDenied stays final, and the details. */
+function rewrap(message: string, error: unknown): StatusError {
+  return wrapError(error instanceof StatusError ? error.code : 'UNKNOWN', message, error)
+}

@@ -1,0 +1,187 @@
+import type { EntryRevision } from '../proto/spire/api/server/entry/v1.ts'
+import type { Entry as WireEntry } from '../proto/spire/api/types.ts'
+import type { Bundle } from '../src/core/bundle.ts'
+import { errorMessage, StatusError } from '../src/core/error.ts'
+import type { Log } from '../src/core/log.ts'
+import type { TrustDomain } from '../src/core/trust-domain.ts'
+import { type AgentEntry, ENTRY_MASK, parseEntry } from './entry.ts'
+import { RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { SERVER } from './server-methods.ts'
+import { parseBundle, sameBundle } from './wire.ts'
+
+/** What the server says the agent may serve. Unchanged entries and bundles are the same objects as before. */
+export interface SyncResult {
+  readonly entries: ReadonlyMap<string, AgentEntry>
+  readonly bundles: ReadonlyMap<TrustDomain, Bundle>
+}
+
+export interface SyncOptions {
+  readonly trustDomain: TrustDomain
+  /** False: fetch everything each time, for servers without SyncAuthorizedEntries. */
+  readonly useSyncAuthorizedEntries: boolean
+  readonly log: Log
+}
+
+const TIMEOUT = { timeoutMs: RPC_TIMEOUT_MS }
+const MAX_PARALLEL_FETCHES = 10
+
+/**
+ * One exchange with the server: entries by revision (only what is new or changed travels), then the bundles that they need.
+ * @throws StatusError as the server gave it, with `failed to fetch authorized entries: ` or like words in front
+ * @see agent.md 7.2
+ */
+export async function synchronise(
+  connection: ServerConnection,
+  known: SyncResult,
+  options: SyncOptions,
+): Promise<SyncResult> {
+  const entries = await failingWith(
+    'failed to fetch authorized entries',
+    options.useSyncAuthorizedEntries
+      ? syncEntries(connection, known.entries, options.log)
+      : fetchEntries(connection, known.entries, options.log),
+  )
+  const bundles = new Map<TrustDomain, Bundle>()
+  const own = parseBundle(
+    await failingWith('failed to fetch bundle', connection.unary(SERVER.getBundle, { outputMask: undefined }, TIMEOUT)),
+  )
+  bundles.set(options.trustDomain, kept(known.bundles, own))
+  const federated = new Set<TrustDomain>()
+  for (const entry of entries.values()) for (const trustDomain of entry.federatesWith) federated.add(trustDomain)
+  federated.delete(options.trustDomain)
+  const names = [...federated]
+  for (let start = 0; start < names.length; start += MAX_PARALLEL_FETCHES) {
+    await Promise.all(
+      names.slice(start, start + MAX_PARALLEL_FETCHES).map(async (trustDomain) => {
+        const bundle = await fetchFederated(connection, trustDomain, options.log)
+        if (bundle) bundles.set(trustDomain, kept(known.bundles, bundle))
+      }),
+    )
+  }
+  return { entries, bundles }
+}
+
+function kept(known: ReadonlyMap<TrustDomain, Bundle>, fresh: Bundle): Bundle {
+  const before = known.get(fresh.trustDomain)
+  return before && sameBundle(before, fresh) ? before : fresh
+}
+
+async function fetchFederated(
+  connection: ServerConnection,
+  trustDomain: TrustDomain,
+  log: Log,
+): Promise<Bundle | undefined> {
+  try {
+    return parseBundle(
+      await connection.unary(SERVER.getFederatedBundle, { trustDomain, outputMask: undefined }, TIMEOUT),
+    )
+  } catch (error) {
+    if (error instanceof StatusError && error.code === 'NOT_FOUND') {
+      log.warn('Federated bundle not found', { trust_domain_id: trustDomain })
+      return undefined
+    }
+    throw error
+  }
+}
+
+async function syncEntries(
+  connection: ServerConnection,
+  known: ReadonlyMap<string, AgentEntry>,
+  log: Log,
+): Promise<ReadonlyMap<string, AgentEntry>> {
+  const call = connection.bidi(SERVER.syncAuthorizedEntries, TIMEOUT)
+  call.send({ outputMask: ENTRY_MASK, ids: [] })
+  let reply = await next(call.messages)
+  if (reply.entryRevisions.length === 0) {
+    call.end()
+    return collect(reply.entries, known, log)
+  }
+  const pageSize = reply.entryRevisions.length
+  const revisions: EntryRevision[] = [...reply.entryRevisions]
+  while (reply.more) {
+    reply = await next(call.messages)
+    revisions.push(...reply.entryRevisions)
+  }
+  const entries = new Map<string, AgentEntry>()
+  const needed: string[] = []
+  for (const revision of revisions) {
+    if (revision.id === '' || revision.revisionNumber < 0) {
+      log.warn('Received malformed entry revision from SPIRE server; are the server and agent versions compatible?', {
+        entry: revision.id,
+      })
+      continue
+    }
+    const before = known.get(revision.id)
+    const current =
+      before?.revisionNumber === revision.revisionNumber &&
+      (revision.createdAt === 0 || before.createdAt === revision.createdAt)
+    if (current) entries.set(revision.id, before)
+    else needed.push(revision.id)
+  }
+  needed.sort()
+  for (let start = 0; start < needed.length; start += pageSize) {
+    call.send({ outputMask: undefined, ids: needed.slice(start, start + pageSize) })
+    do {
+      reply = await next(call.messages)
+      for (const entry of collect(reply.entries, known, log).values()) entries.set(entry.id, entry)
+    } while (reply.more)
+  }
+  call.end()
+  return entries
+}
+
+async function next<T>(messages: AsyncIterableIterator<T>): Promise<T> {
+  const { done, value } = await messages.next()
+  if (done) throw new StatusError('UNKNOWN', 'EOF')
+  return value
+}
+
+async function fetchEntries(
+  connection: ServerConnection,
+  known: ReadonlyMap<string, AgentEntry>,
+  log: Log,
+): Promise<ReadonlyMap<string, AgentEntry>> {
+  const reply = await connection.unary(SERVER.getAuthorizedEntries, { outputMask: ENTRY_MASK }, TIMEOUT)
+  return collect(reply.entries, known, log)
+}
+
+function collect(
+  wire: readonly WireEntry[],
+  known: ReadonlyMap<string, AgentEntry>,
+  log: Log,
+): Map<string, AgentEntry> {
+  const entries = new Map<string, AgentEntry>()
+  for (const item of wire) {
+    try {
+      const entry = parseEntry(item)
+      const before = known.get(entry.id)
+      entries.set(entry.id, before && sameEntry(before, entry) ? before : entry)
+    } catch (error) {
+      log.warn('Received malformed entry from SPIRE server; are the server and agent versions compatible?', {
+        entry: item.id,
+        error: errorMessage(error),
+      })
+    }
+  }
+  return entries
+}
+
+function sameEntry(a: AgentEntry, b: AgentEntry): boolean {
+  return (
+    a.revisionNumber === b.revisionNumber &&
+    a.createdAt === b.createdAt &&
+    a.spiffeId === b.spiffeId &&
+    a.selectors.join() === b.selectors.join()
+  )
+}
+
+async function failingWith<T>(message: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof StatusError) {
+      throw new StatusError(error.code, `${message}: ${error.message}`, { cause: error, details: error.details })
+    }
+    throw error
+  }
+}
