@@ -41,6 +41,8 @@ export interface GeneralName {
 export interface NameAttribute {
   readonly oid: string
   readonly value: string
+  /** DER of the value. */
+  readonly encoded: Uint8Array
 }
 
 /** A parsed certificate. Byte fields are views into `der`. */
@@ -123,6 +125,7 @@ function read(der: Uint8Array): Certificate {
   const version = tbs.optional(0xa0)
   if (!version || readSmallInteger(single(version)) !== 2) throw new DerError('certificate is not version 3')
   const serial = readInteger(tbs.expect(TAG.integer))
+  if (serial[0]! >= 0x80) throw new DerError('certificate has a negative serial number')
   const innerAlgorithm = tbs.expect(TAG.sequence)
   if (!equalBytes(innerAlgorithm.raw, algorithm.raw)) throw new DerError('certificate names two signature algorithms')
   const issuer = tbs.expect(TAG.sequence)
@@ -279,10 +282,21 @@ export function readGeneralNames(reader: DerReader): GeneralName[] {
   const names: GeneralName[] = []
   while (!reader.done) {
     const found = reader.next()
-    if ((found.tag & 0xc0) !== 0x80 || names.length >= MAX_NAMES) throw new DerError('general name is malformed')
-    names.push({ type: found.tag & 0x1f, value: found.contents })
+    names.push(generalName(found, names.length))
   }
   return names
+}
+
+/** otherName, x400Address, directoryName and ediPartyName hold other elements; the rest are plain bytes. */
+const CONSTRUCTED_NAMES = new Set([0, 3, 4, 5])
+
+function generalName(found: DerElement, index: number): GeneralName {
+  const type = found.tag & 0x1f
+  const constructed = CONSTRUCTED_NAMES.has(type) ? 0x20 : 0
+  if ((found.tag & 0xe0) !== (0x80 | constructed) || type > 8 || index >= MAX_NAMES) {
+    throw new DerError('general name is malformed')
+  }
+  return { type, value: found.contents }
 }
 
 /** Names of one text type (URI 6, DNS 2, email 1), which are ASCII. */
@@ -296,7 +310,9 @@ function readNameConstraints(reader: DerReader): NameConstraints {
   const permitted = reader.optional(0xa0)
   const excluded = reader.optional(0xa1)
   reader.end()
-  return { permitted: readSubtrees(permitted), excluded: readSubtrees(excluded) }
+  const constraints = { permitted: readSubtrees(permitted), excluded: readSubtrees(excluded) }
+  if (constraints.permitted.length + constraints.excluded.length === 0) throw new DerError('name constraints are empty')
+  return constraints
 }
 
 function readSubtrees(wrapper: DerElement | undefined): GeneralName[] {
@@ -308,8 +324,7 @@ function readSubtrees(wrapper: DerElement | undefined): GeneralName[] {
     const base = subtree.next()
     // minimum and maximum have no meaning in PKIX and must be absent (RFC 5280 4.2.1.10).
     subtree.end()
-    if ((base.tag & 0xc0) !== 0x80 || names.length >= MAX_NAMES) throw new DerError('name constraint is malformed')
-    names.push({ type: base.tag & 0x1f, value: base.contents })
+    names.push(generalName(base, names.length))
   }
   return names
 }
@@ -327,30 +342,55 @@ export function parseName(name: Uint8Array): NameAttribute[] {
       const type = readOid(attribute.expect(TAG.oid))
       const value = attribute.next()
       attribute.end()
-      attributes.push({ oid: type, value: readText(value) })
+      attributes.push({ oid: type, value: readAttributeText(value), encoded: value.raw })
     }
   }
   return attributes
 }
 
+/** Names of old authorities use string types that appear nowhere else: NumericString, TeletexString, BMPString. */
+function readAttributeText(found: DerElement): string {
+  if (found.tag === 0x12 || found.tag === 0x14) return new TextDecoder('latin1').decode(found.contents)
+  if (found.tag !== 0x1e) return readText(found)
+  if (found.contents.length % 2 !== 0) throw new DerError('DER BMP string is malformed')
+  let text = ''
+  for (let index = 0; index < found.contents.length; index += 2) {
+    text += String.fromCharCode(found.contents[index]! * 256 + found.contents[index + 1]!)
+  }
+  return text
+}
+
+/** In the order in which they are written, first to last. */
 const SHORT_NAMES: Readonly<Record<string, string>> = {
   '2.5.4.6': 'C',
   '2.5.4.10': 'O',
   '2.5.4.11': 'OU',
-  '2.5.4.3': 'CN',
-  '2.5.4.5': 'SERIALNUMBER',
   '2.5.4.7': 'L',
   '2.5.4.8': 'ST',
   '2.5.4.9': 'STREET',
   '2.5.4.17': 'POSTALCODE',
+  '2.5.4.3': 'CN',
+  '2.5.4.5': 'SERIALNUMBER',
 }
 
-/** A Name as Go prints it: last attribute first, joined by commas. RFC 2253. */
+/**
+ * A Name as Go prints it: `CN=web,O=SPIRE,C=US`. The usual attributes come in a fixed order, last first, whatever the order of
+ * the encoding; those of one kind are joined by `+`; unusual ones follow as hex. RFC 2253.
+ */
 export function nameText(name: Uint8Array): string {
-  return parseName(name)
-    .reverse()
-    .map(({ oid, value }) => `${SHORT_NAMES[oid] ?? oid}=${value.replace(/[,+"\\<>;]/g, '\\$&')}`)
-    .join(',')
+  const attributes = parseName(name)
+  const parts: string[] = []
+  for (const { oid, encoded } of attributes) if (!SHORT_NAMES[oid]) parts.push(`${oid}=#${hex(encoded)}`)
+  for (const [type, label] of Object.entries(SHORT_NAMES)) {
+    const values = attributes.filter(({ oid }) => oid === type).map(({ value }) => `${label}=${escapeValue(value)}`)
+    if (label === 'CN' || label === 'SERIALNUMBER') values.splice(0, values.length - 1)
+    if (values.length > 0) parts.push(values.join('+'))
+  }
+  return parts.reverse().join(',')
+}
+
+function escapeValue(value: string): string {
+  return value.replace(/[,+"\\<>;]|^[ #]| $/g, '\\$&')
 }
 
 /** The serial number in decimal, as SPIRE shows and stores it. */

@@ -7,6 +7,7 @@ import {
   octetString,
   oid,
   readBitString,
+  readBoolean,
   readOid,
   readSmallInteger,
   sequence,
@@ -64,6 +65,7 @@ export function parseCsr(der: Uint8Array): Csr {
   parsePublicKey(spki)
   const names: GeneralName[] = []
   const attributes = info.optional(0xa0)
+  const seen = new Set<string>()
   if (attributes) {
     const list = info.into(attributes)
     while (!list.done) {
@@ -73,9 +75,16 @@ export function parseCsr(der: Uint8Array): Csr {
       while (!extensions.done) {
         const extension = extensions.enter(TAG.sequence)
         const name = readOid(extension.expect(TAG.oid))
-        extension.optional(TAG.boolean)
+        const critical = extension.optional(TAG.boolean)
+        if (critical) readBoolean(critical)
         const value = extension.expect(TAG.octetString)
-        if (name === OID_SUBJECT_ALT_NAME) names.push(...readGeneralNames(extension.into(value).enter(TAG.sequence)))
+        extension.end()
+        if (seen.has(name)) throw new DerError('CSR repeats an extension')
+        seen.add(name)
+        if (name !== OID_SUBJECT_ALT_NAME) continue
+        const inner = extension.into(value)
+        names.push(...readGeneralNames(inner.enter(TAG.sequence)))
+        inner.end()
       }
     }
   }
@@ -91,12 +100,18 @@ export function parseCsr(der: Uint8Array): Csr {
   }
 }
 
-/** @throws StatusError INVALID_ARGUMENT if the request was not signed by the key it holds */
+/** @throws StatusError INVALID_ARGUMENT, with Go's texts, if the request was not signed by the key it holds */
 export async function verifyCsrSignature(csr: Csr, verify: VerifySignature): Promise<void> {
   if (!(await verifyX509Signature(verify, csr.spki, csr.signatureAlgorithm, csr.info, csr.signature))) {
-    throw new StatusError('INVALID_ARGUMENT', 'x509: signature does not match the key of the CSR')
+    throw new StatusError('INVALID_ARGUMENT', FAILED[parsePublicKey(csr.spki).kind])
   }
 }
+
+const FAILED = {
+  ec: 'x509: ECDSA verification failure',
+  rsa: 'crypto/rsa: verification error',
+  ed25519: 'x509: Ed25519 verification failure',
+} as const
 
 export interface CsrFields {
   /** DER of a Name. */

@@ -90,14 +90,33 @@ export function utf8(text: string): Uint8Array {
   return encoder.encode(text)
 }
 
-/** Time as RFC 5280 4.1.2.5 wants it: UTCTime before 2050, GeneralizedTime from then on. */
+/**
+ * Time as RFC 5280 4.1.2.5 wants it: UTCTime before 2050, GeneralizedTime from then on.
+ * @throws DerError if the year does not fit into four digits
+ */
 export function time(epochSeconds: number): Uint8Array {
-  const iso = new Date(epochSeconds * 1000).toISOString()
-  const digits = iso.replace(/[-:T]/g, '').slice(0, 14)
-  const year = Number(iso.slice(0, 4))
-  return year < 2050 && year >= 1950
-    ? element(TAG.utcTime, utf8(`${digits.slice(2)}Z`))
-    : element(TAG.generalizedTime, utf8(`${digits}Z`))
+  const moment = new Date(epochSeconds * 1000)
+  const year = moment.getUTCFullYear()
+  if (!(year >= 0 && year <= 9999)) throw new DerError('DER time cannot be represented')
+  const short = year >= 1950 && year < 2050
+  const out = new Uint8Array(short ? 15 : 17)
+  out[0] = short ? TAG.utcTime : TAG.generalizedTime
+  out[1] = out.length - 2
+  if (!short) twoDigits(out, 2, Math.floor(year / 100))
+  const offset = short ? 2 : 4
+  twoDigits(out, offset, year % 100)
+  twoDigits(out, offset + 2, moment.getUTCMonth() + 1)
+  twoDigits(out, offset + 4, moment.getUTCDate())
+  twoDigits(out, offset + 6, moment.getUTCHours())
+  twoDigits(out, offset + 8, moment.getUTCMinutes())
+  twoDigits(out, offset + 10, moment.getUTCSeconds())
+  out[offset + 12] = 0x5a
+  return out
+}
+
+function twoDigits(out: Uint8Array, offset: number, value: number): void {
+  out[offset] = 0x30 + Math.floor(value / 10)
+  out[offset + 1] = 0x30 + (value % 10)
 }
 
 /** Joins byte arrays. */

@@ -87,7 +87,8 @@ async function objectionTo(
     checkTime(issuer, input.at)
     checkCritical(issuer)
   } catch (error) {
-    return error as StatusError
+    if (error instanceof StatusError) return error
+    throw error
   }
   if (!issuer.isCa) return untrusted('x509: invalid signature: parent certificate cannot sign this kind of certificate')
   if (issuer.keyUsage !== undefined && !(issuer.keyUsage & KEY_USAGE.keyCertSign)) {
@@ -111,7 +112,8 @@ async function objectionTo(
     )
     return good ? undefined : untrusted('x509: certificate signed by unknown authority')
   } catch (error) {
-    return untrusted(errorMessage(error))
+    if (error instanceof StatusError) return untrusted(error.message)
+    throw error
   }
 }
 

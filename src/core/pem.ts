@@ -7,7 +7,8 @@ export interface PemBlock {
 }
 
 const MAX_TEXT = 8 * 1024 * 1024
-const BLOCK = /-----BEGIN ([A-Z0-9 ]{1,64})-----\r?\n([A-Za-z0-9+/=\s]*?)-----END \1-----/g
+/** A block starts and ends at the start of a line; blanks may follow on it. */
+const BLOCK = /^-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?\n([A-Za-z0-9+/=\s]*?)^-----END \1-----/gm
 
 /**
  * Finds the PEM blocks of a text. Text around and between them is skipped, as Go does; a block that is not base64 is skipped too.

@@ -30,18 +30,28 @@ const ORDER = {
 const KNOWN = new Map(Object.entries(ORDER).map(([key, value]) => [value as string, key as keyof DistinguishedName]))
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/
 
-/** DER of a Name: one attribute per RDN, PrintableString where the text allows it. RFC 5280 4.1.2.4. */
+/**
+ * DER of a Name: one RDN per kind of attribute, which holds all its values, PrintableString where the text allows it.
+ * @see RFC 5280 4.1.2.4, X.690 11.6 for the order inside a set
+ */
 export function encodeName(name: DistinguishedName): Uint8Array {
   const sets: Uint8Array[] = []
   for (const [key, type] of Object.entries(ORDER)) {
     const value = name[key as keyof DistinguishedName]
-    for (const text of typeof value === 'string' ? [value] : (value ?? [])) {
-      if (text === '') continue
-      const tag = PRINTABLE.test(text) ? TAG.printableString : TAG.utf8String
-      sets.push(element(TAG.set, sequence(oid(type), element(tag, utf8(text)))))
-    }
+    const attributes = (typeof value === 'string' ? [value] : (value ?? []))
+      .filter((text) => text !== '')
+      .map((text) =>
+        sequence(oid(type), element(PRINTABLE.test(text) ? TAG.printableString : TAG.utf8String, utf8(text))),
+      )
+    if (attributes.length > 0) sets.push(element(TAG.set, ...attributes.sort(compareBytes)))
   }
   return sequence(...sets)
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length)
+  for (let index = 0; index < length; index += 1) if (a[index] !== b[index]) return a[index]! - b[index]!
+  return a.length - b.length
 }
 
 /** The attributes of an encoded Name that SPIRE knows; of single-valued ones the last counts. Others are left out. */
