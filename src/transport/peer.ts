@@ -1,0 +1,105 @@
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { errorMessage, StatusError } from '../core/error.ts'
+import type { PeerProcess } from '../core/plugin.ts'
+
+/** A process on the other end of a connection, held so that a new process with its number is noticed. */
+export interface PeerWatch {
+  readonly process: PeerProcess
+  /** @throws StatusError UNAUTHENTICATED if the process is gone or its number belongs to another one */
+  assertAlive(): void
+}
+
+const watches = new WeakMap<PeerProcess, PeerWatch>()
+
+/** The watch behind the process of a `local` peer; undefined if it came from elsewhere. */
+export function watchOf(process: PeerProcess): PeerWatch | undefined {
+  return watches.get(process)
+}
+
+const SOL_SOCKET = 1
+const SO_PEERCRED = 17
+
+/**
+ * Loads koffi (once, about 10 ms) and gives a function that takes a connection's credentials and watches the process until the
+ * socket closes. One watch serves all calls of a connection. Linux only: elsewhere it throws.
+ */
+export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> {
+  if (process.platform !== 'linux') throw new Error(`peer credentials are not supported on ${process.platform}`)
+  const { default: koffi } = await import('koffi')
+  const getsockopt = koffi
+    .load(null)
+    .func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)')
+  return (socket) => {
+    const fd = (socket as unknown as { _handle?: { fd: number } })._handle?.fd ?? -1
+    const credentials = Buffer.alloc(12)
+    const length = [12]
+    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0 || length[0] !== 12) {
+      throw new StatusError('UNAUTHENTICATED', 'could not resolve caller information')
+    }
+    const peer: PeerProcess = {
+      pid: credentials.readInt32LE(0),
+      uid: credentials.readUInt32LE(4),
+      gid: credentials.readUInt32LE(8),
+    }
+    // 0: the peer lives in a PID namespace that we cannot see.
+    if (peer.pid === 0) throw new StatusError('UNAUTHENTICATED', 'could not resolve caller information')
+    const watch = watchProcess(peer)
+    socket.once('close', watch.end)
+    return watch
+  }
+}
+
+/**
+ * Watches a process through an open handle of its /proc directory: the handle dies with the process, whatever gets its number.
+ *
+ * @throws StatusError UNAUTHENTICATED if it is already gone
+ */
+export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
+  let directory: number | undefined
+  let startTime: string
+  let owner: { uid: number; gid: number }
+  try {
+    directory = openSync(`/proc/${peer.pid}`, constants.O_RDONLY | constants.O_DIRECTORY)
+    startTime = startTimeOf(directory)
+    owner = fstatSync(directory)
+  } catch (error) {
+    if (directory !== undefined) closeSync(directory)
+    throw gone(errorMessage(error))
+  }
+  const watch = {
+    process: peer,
+    assertAlive(): void {
+      if (directory === undefined) throw gone('caller is no longer being watched')
+      let now: string
+      let ownerNow: { uid: number; gid: number }
+      try {
+        now = startTimeOf(directory)
+        ownerNow = fstatSync(directory)
+      } catch {
+        throw gone('caller exit suspected due to failure to get starttime')
+      }
+      if (now !== startTime) throw gone('new process detected: process starttime does not match original caller')
+      if (ownerNow.uid !== owner.uid) throw gone('new process detected: process uid does not match original caller')
+      if (ownerNow.gid !== owner.gid) throw gone('new process detected: process gid does not match original caller')
+    },
+    end(): void {
+      if (directory !== undefined) closeSync(directory)
+      directory = undefined
+    },
+  }
+  watches.set(peer, watch)
+  return watch
+}
+
+/** Field 22 of stat, counted after the last `)`: a command name may hold both blanks and parentheses. */
+function startTimeOf(directory: number): string {
+  const stat = readFileSync(`/proc/self/fd/${directory}/stat`, 'latin1')
+  const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+  if (startTime === undefined) throw new Error('malformed stat')
+  return startTime
+}
+
+function gone(reason: string): StatusError {
+  return new StatusError('UNAUTHENTICATED', `could not verify existence of the original caller: ${reason}`)
+}
