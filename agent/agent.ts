@@ -1,0 +1,427 @@
+import type { Bundle } from '../src/core/bundle.ts'
+import { type Clock, epochSeconds } from '../src/core/clock.ts'
+import { createCsr } from '../src/core/csr.ts'
+import { errorMessage, StatusError } from '../src/core/error.ts'
+import type { KeyType } from '../src/core/key-type.ts'
+import type { Log } from '../src/core/log.ts'
+import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
+import type { TrustDomain } from '../src/core/trust-domain.ts'
+import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
+import { attestNode, chainOf } from './attest.ts'
+import { denialOf } from './denial.ts'
+import { type AgentIdentity, clientIdentity, identityOf, otherSlot, storedIdentity } from './identity.ts'
+import { JwtCache } from './jwt-cache.ts'
+import { Loop } from './loop.ts'
+import { isRotationDue, type RotationRule } from './rotation-rule.ts'
+import { type ConnectToServer, RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { SERVER } from './server-methods.ts'
+import type { StateFile } from './state.ts'
+import { SvidCache } from './svid-cache.ts'
+import { type NewWorkloadKey, SvidSigning, signJwt } from './svid-signing.ts'
+import { type SyncResult, synchronise } from './sync.ts'
+import { taintedRoots } from './wire.ts'
+
+/** Times in milliseconds unless the name says seconds. */
+export interface AgentOptions {
+  readonly trustDomain: TrustDomain
+  readonly version: string
+  readonly insecureBootstrap: boolean
+  readonly syncIntervalMs: number
+  readonly useSyncAuthorizedEntries: boolean
+  readonly x509CacheSize: number
+  readonly jwtCacheSize: number
+  readonly jwtHitTimeoutMs: number
+  /** 0: half-life only. */
+  readonly availabilityTargetSeconds: number
+  readonly workloadKeyType: KeyType
+}
+
+export interface AgentDeps {
+  readonly options: AgentOptions
+  readonly state: StateFile
+  readonly keyManager: KeyManager
+  readonly nodeAttestor: AgentNodeAttestor
+  /** DER roots to trust before there is a stored bundle; not called with insecure bootstrap. @throws Error */
+  readonly bootstrapRoots: () => Promise<readonly Uint8Array[]>
+  readonly newWorkloadKey: NewWorkloadKey
+  readonly connect: ConnectToServer
+  readonly clock: Clock
+  /** Uniform in [0, 1). */
+  readonly random: () => number
+  readonly log: Log
+}
+
+const RETRY_FIRST_MS = 5_000
+const RETRY_TOTAL_MS = 60_000
+const ROTATION_CHECK_MS = 5_000
+const SIGN_INTERVAL_MS = 500
+const MAX_SYNC_BACKOFF_MS = 8 * 60_000
+const MAX_SIGN_BACKOFF_MS = 4 * 60_000
+
+/**
+ * One agent: attested once, then in step with its server until it is stopped. What workloads are served comes from `cache` and
+ * `jwts`, which go on while the server is away.
+ */
+export class Agent {
+  readonly cache: SvidCache
+  readonly jwts: JwtCache
+  readonly #deps: AgentDeps
+  readonly #signal: AbortSignal
+  readonly #signing: SvidSigning
+  readonly #taintedRoots = new Set<string>()
+  readonly #taintedKeys = new Set<string>()
+  #identity: AgentIdentity
+  #connection: ServerConnection
+  #known: SyncResult = { entries: new Map(), bundles: new Map() }
+  #syncLoop: Loop | undefined
+  #lastSync = 0
+
+  private constructor(deps: AgentDeps, identity: AgentIdentity, signal: AbortSignal) {
+    const { options, clock, log, random } = deps
+    this.#deps = deps
+    this.#signal = signal
+    this.#identity = identity
+    this.#connection = this.#connectAs(identity)
+    this.#signing = new SvidSigning(
+      deps.newWorkloadKey,
+      options.workloadKeyType,
+      log.child({ subsystem_name: 'manager' }),
+    )
+    const rotation: RotationRule = { random, availabilityTargetSeconds: options.availabilityTargetSeconds }
+    this.cache = new SvidCache({
+      trustDomain: options.trustDomain,
+      maxSize: options.x509CacheSize,
+      clock,
+      log: log.child({ subsystem_name: 'cache_manager' }),
+      rotation,
+    })
+    this.jwts = new JwtCache({
+      maxSize: options.jwtCacheSize,
+      hitTimeoutMs: options.jwtHitTimeoutMs,
+      clock,
+      random,
+      log,
+      sign: (entry, audience, timeoutMs) => signJwt(this.#connection, entry, audience, timeoutMs),
+    })
+  }
+
+  /**
+   * Attests the node unless the identity of the last run is still good, and syncs once, so that workloads can be served when this
+   * resolves.
+   * @throws Error after a minute of failed tries, at once if the server denies the attestation
+   */
+  static async start(deps: AgentDeps, signal: AbortSignal): Promise<Agent> {
+    const { state, keyManager, clock, log } = deps
+    const attestorLog = log.child({ subsystem_name: 'attestor' })
+    attestorLog.info(state.state.bundle.length > 0 ? 'Bundle loaded' : 'Bundle is not found')
+    const stored = await storedIdentity(
+      state.state.svid,
+      state.state.reattestable,
+      keyManager,
+      epochSeconds(clock),
+      attestorLog,
+    )
+    if (stored && state.state.bundle.length === 0) throw new Error('SVID loaded but no bundle in cache')
+    const identity =
+      stored ??
+      (await retried(
+        deps,
+        signal,
+        'Failed to retrieve attestation result',
+        (error) => isDenied(error),
+        () => attest(deps, otherSlot(undefined), true),
+      ))
+    const agent = new Agent(deps, identity, signal)
+    await agent.#postStatus()
+    try {
+      await retried(
+        deps,
+        signal,
+        'Failed to initialize manager',
+        (error) => denialOf(error) !== undefined,
+        async () => {
+          await agent.sync()
+          await agent.signPending()
+        },
+      )
+    } catch (error) {
+      if (denialOf(error) === 'banned') log.error('Agent is banned: removing SVID and shutting down')
+      else if (denialOf(error) === 'reattest') log.error('Agent needs to re-attest: removing SVID and shutting down')
+      if (denialOf(error)) await state.forgetSvid()
+      throw error
+    }
+    return agent
+  }
+
+  get identity(): AgentIdentity {
+    return this.#identity
+  }
+
+  /** Unix seconds of the last sync that succeeded; 0: none yet. */
+  get lastSyncSuccess(): number {
+    return this.#lastSync
+  }
+
+  /** Asks for a sync now: the server has news. */
+  syncSoon(): void {
+    this.#syncLoop?.kick()
+  }
+
+  /**
+   * Keeps in step with the server until the signal aborts.
+   * @throws Error when the agent cannot go on: it was banned, or must attest anew and cannot
+   */
+  async run(): Promise<void> {
+    const { options, random, log } = this.#deps
+    const managerLog = log.child({ subsystem_name: 'manager' })
+    const stop = new AbortController()
+    const signal = AbortSignal.any([this.#signal, stop.signal])
+    const common = { random, signal, log: managerLog, fatal: (error: unknown) => error instanceof FatalError }
+    const signLoop = new Loop(() => this.#guarded(() => this.signPending()), {
+      ...common,
+      intervalMs: SIGN_INTERVAL_MS,
+      maxIntervalMs: MAX_SIGN_BACKOFF_MS,
+      failure: 'SVID sync failed',
+    })
+    this.#syncLoop = new Loop(() => this.#guarded(() => this.sync().then(() => signLoop.kick())), {
+      ...common,
+      intervalMs: options.syncIntervalMs,
+      maxIntervalMs: Math.min(MAX_SYNC_BACKOFF_MS, options.syncIntervalMs * 48),
+      failure: 'Synchronize failed',
+    })
+    const rotationLoop = new Loop(() => this.#guarded(() => this.rotateIfDue()), {
+      ...common,
+      intervalMs: ROTATION_CHECK_MS,
+      maxIntervalMs: RETRY_TOTAL_MS,
+      failure: this.#identity.reattestable ? 'Could not reattest agent' : 'Could not rotate agent SVID',
+    })
+    this.cache.onMiss = () => signLoop.kick()
+    try {
+      await Promise.all([this.#syncLoop.run(), signLoop.run(), rotationLoop.run()])
+    } finally {
+      stop.abort()
+      this.#connection.close()
+    }
+  }
+
+  /** One sync with the server; what changed reaches subscribers before this resolves. */
+  async sync(): Promise<void> {
+    const { options, log, clock, state } = this.#deps
+    const result = await synchronise(this.#connection, this.#known, {
+      trustDomain: options.trustDomain,
+      useSyncAuthorizedEntries: options.useSyncAuthorizedEntries,
+      log: log.child({ subsystem_name: 'manager' }),
+    })
+    const bundle = result.bundles.get(options.trustDomain)!
+    if (bundle.x509Authorities.length === 0)
+      throw new StatusError('INTERNAL', 'the server sent a bundle without X.509 authorities')
+    const changed = bundle !== this.#known.bundles.get(options.trustDomain)
+    this.#known = result
+    this.cache.apply(new Map([...result.entries].filter(([, entry]) => !entry.storeSvid)), result.bundles)
+    this.#processTaint(bundle)
+    if (changed) await state.save({ bundle: bundle.x509Authorities.map((root) => root.der) })
+    this.#lastSync = epochSeconds(clock)
+  }
+
+  /** Gets everything signed that the cache wants signed. */
+  async signPending(): Promise<void> {
+    const log = this.#deps.log.child({ subsystem_name: 'manager' })
+    for (;;) {
+      const entries = this.cache.needed(this.#signing.limit)
+      if (entries.length === 0) return
+      log.debug('Renewing stale entries', { cache_type: 'workload', count: entries.length, limit: this.#signing.limit })
+      const svids = await this.#signing.sign(this.#connection, entries)
+      this.cache.store(svids)
+      for (const entry of entries) {
+        const svid = svids.get(entry.id)
+        if (svid)
+          log.info('Creating X509-SVID', {
+            entry_id: entry.id,
+            spiffe_id: entry.spiffeId,
+            expires_at: rfc3339(svid.notAfter),
+          })
+      }
+      // What the server did not sign is tried again on the next pass, not at once.
+      if (svids.size < entries.length) return
+    }
+  }
+
+  /** Renews the agent's own SVID if it is due or its root is tainted. */
+  async rotateIfDue(): Promise<void> {
+    const { options, clock, random, log } = this.#deps
+    const identity = this.#identity
+    const now = epochSeconds(clock)
+    const rule = { random, availabilityTargetSeconds: options.availabilityTargetSeconds }
+    if (!this.#taintedRoots.has(identity.rootKeyId) && !isRotationDue(identity, now, rule)) return
+    log.debug('Rotating agent SVID', { subsystem_name: 'manager' })
+    try {
+      await this.#become(identity.reattestable ? await this.#reattest() : await this.#renew())
+    } catch (error) {
+      if (identity.notAfter > epochSeconds(clock) || denialOf(error)) throw error
+      const what = identity.reattestable ? 'reattest agent failed' : 'rotate agent SVID failed'
+      throw new FatalError(`current SVID has already expired and ${what}: ${errorMessage(error)}`, { cause: error })
+    }
+  }
+
+  #connectAs(identity: AgentIdentity): ServerConnection {
+    const { connect, state, options } = this.#deps
+    return connect({
+      identity: clientIdentity(identity),
+      roots: () =>
+        this.#known.bundles.get(options.trustDomain)?.x509Authorities.map((root) => root.der) ?? state.state.bundle,
+    })
+  }
+
+  #reattest(): Promise<AgentIdentity> {
+    return attest(this.#deps, otherSlot(this.#identity.slot), false)
+  }
+
+  async #renew(): Promise<AgentIdentity> {
+    const slot = otherSlot(this.#identity.slot)
+    const key = await this.#deps.keyManager.generateKey(slot, 'ec-p256')
+    const csr = await createCsr({ subject: SVID_SUBJECT }, key)
+    const { svid } = await this.#connection.unary(SERVER.renewAgent, { params: { csr } }, { timeoutMs: RPC_TIMEOUT_MS })
+    const identity = identityOf(chainOf(svid), key, slot, false)
+    await this.#deps.state.save({ svid: identity.chain, reattestable: false })
+    return identity
+  }
+
+  /** Goes on as this identity, over a new connection; calls under way finish on the old one. */
+  async #become(identity: AgentIdentity): Promise<void> {
+    const former = this.#connection
+    this.#identity = identity
+    this.#connection = this.#connectAs(identity)
+    former.close()
+    this.#deps.log.info('Successfully rotated agent SVID', {
+      spiffe_id: identity.spiffeId,
+      expires_at: rfc3339(identity.notAfter),
+    })
+  }
+
+  async #postStatus(): Promise<void> {
+    const { options, log } = this.#deps
+    try {
+      await this.#connection.unary(
+        SERVER.postStatus,
+        { currentBundleSerial: 0, agentVersion: options.version },
+        { timeoutMs: RPC_TIMEOUT_MS },
+      )
+    } catch (error) {
+      log.error('Failed to post agent status', { error: errorMessage(error) })
+    }
+  }
+
+  /** Turns a refusal of the whole agent into what follows from it. */
+  async #guarded(task: () => Promise<void>): Promise<void> {
+    const { state, log } = this.#deps
+    try {
+      await task()
+    } catch (error) {
+      const denial = denialOf(error)
+      if (denial === undefined) throw error
+      if (denial === 'banned') {
+        log.error('Agent is banned: removing SVID and shutting down')
+        await state.forgetSvid()
+        throw new FatalError(errorMessage(error), { cause: error })
+      }
+      log.warn('Agent needs to re-attest; will attempt to re-attest', { error: errorMessage(error) })
+      try {
+        if (!this.#identity.reattestable) throw new Error('attestation method is not re-attestable')
+        await this.#become(await this.#reattest())
+      } catch (cause) {
+        log.error('Agent failed re-attestation; removing SVID and shutting down', { error: errorMessage(cause) })
+        await state.forgetSvid()
+        throw new FatalError(errorMessage(error), { cause })
+      }
+    }
+  }
+
+  #processTaint(bundle: Bundle): void {
+    const roots = new Set(taintedRoots(bundle).filter((id) => !this.#taintedRoots.has(id)))
+    for (const id of roots) this.#taintedRoots.add(id)
+    if (roots.size > 0) this.cache.taint(roots)
+    const keys = new Set(
+      bundle.jwtAuthorities.filter((key) => key.tainted && !this.#taintedKeys.has(key.keyId)).map((key) => key.keyId),
+    )
+    for (const id of keys) this.#taintedKeys.add(id)
+    if (keys.size > 0) this.jwts.taint(keys)
+  }
+}
+
+/** The agent cannot go on; the process ends with this. */
+export class FatalError extends Error {}
+
+/** Attests with a new key in a slot and keeps what came of it. */
+async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first: boolean): Promise<AgentIdentity> {
+  const { state, options, keyManager, nodeAttestor, connect, log } = deps
+  let roots: readonly Uint8Array[] | undefined = state.state.bundle
+  if (roots.length === 0) {
+    if (options.insecureBootstrap) {
+      log.warn('Insecure bootstrap enabled; skipping server certificate verification', { subsystem_name: 'attestor' })
+      roots = undefined
+    } else roots = await deps.bootstrapRoots()
+  }
+  const connection = connect({ roots: () => roots })
+  try {
+    const key = await keyManager.generateKey(slot, 'ec-p256')
+    const { chain, reattestable, bundle } = await attestNode(connection, nodeAttestor, key)
+    const identity = identityOf(chain, key, slot, reattestable)
+    await state.save({
+      svid: chain,
+      reattestable,
+      bundle: bundle.x509Authorities.map((root) => root.der),
+      bootstrapUse: 2,
+      bootstrapStartTime: '0001-01-01T00:00:00Z',
+      connectionAttempts: 0,
+    })
+    log.info(first ? 'Node attestation was successful' : 'Successfully reattested node', {
+      reattestable,
+      spiffe_id: identity.spiffeId,
+    })
+    return identity
+  } finally {
+    connection.close()
+  }
+}
+
+function isDenied(error: unknown): boolean {
+  return error instanceof StatusError && error.code === 'PERMISSION_DENIED'
+}
+
+/** Tries until it works, a minute has passed, the error is final or the signal aborts. */
+async function retried<T>(
+  { clock, random, log }: AgentDeps,
+  signal: AbortSignal,
+  message: string,
+  final: (error: unknown) => boolean,
+  task: () => Promise<T>,
+): Promise<T> {
+  const giveUpAt = clock.nowMs() + RETRY_TOTAL_MS
+  let waitMs = RETRY_FIRST_MS
+  for (;;) {
+    try {
+      return await task()
+    } catch (error) {
+      signal.throwIfAborted()
+      const interval = waitMs * (0.9 + random() * 0.2)
+      if (final(error) || clock.nowMs() + interval > giveUpAt) throw error
+      log.warn(message, { error: errorMessage(error), retry_interval: `${(interval / 1000).toFixed(3)}s` })
+      await pause(interval, signal)
+      waitMs *= 1.5
+    }
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms)
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer)
+      reject(signal.reason)
+    })
+  })
+}
+
+function rfc3339(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
+}

@@ -1,0 +1,94 @@
+import { parseCertificate } from '../src/core/certificate.ts'
+import type { EpochSeconds } from '../src/core/clock.ts'
+import { equalBytes } from '../src/core/der.ts'
+import type { Signer } from '../src/core/key-type.ts'
+import type { Log } from '../src/core/log.ts'
+import { issuingKeyId, leafSpiffeId } from '../src/core/path-validation.ts'
+import type { KeyManager } from '../src/core/plugin.ts'
+import type { SpiffeId } from '../src/core/spiffe-id.ts'
+import type { Lifetime } from './rotation-rule.ts'
+import type { ClientIdentity } from './server-connection.ts'
+
+const SLOTS = ['agent-svid-A', 'agent-svid-B'] as const
+export type KeySlot = (typeof SLOTS)[number]
+
+/** Who the agent is at present. */
+export interface AgentIdentity extends Lifetime {
+  readonly spiffeId: SpiffeId
+  readonly chain: readonly Uint8Array[]
+  readonly key: Signer
+  readonly slot: KeySlot
+  /** Hex key id of the root that the chain leads to. */
+  readonly rootKeyId: string
+  readonly reattestable: boolean
+}
+
+/** @throws StatusError if the chain's leaf is no X509-SVID */
+export function identityOf(
+  chain: readonly Uint8Array[],
+  key: Signer,
+  slot: KeySlot,
+  reattestable: boolean,
+): AgentIdentity {
+  const leaf = parseCertificate(chain[0]!)
+  const last = chain.length === 1 ? leaf : parseCertificate(chain[chain.length - 1]!)
+  return {
+    spiffeId: leafSpiffeId(leaf),
+    chain,
+    key,
+    slot,
+    rootKeyId: issuingKeyId(last),
+    reattestable,
+    notBefore: leaf.notBefore,
+    notAfter: leaf.notAfter,
+  }
+}
+
+/** What TLS needs. @throws Error if the KeyManager keeps its keys to itself */
+export function clientIdentity(identity: AgentIdentity): ClientIdentity {
+  const privateKey = identity.key.exportPrivateKey?.()
+  if (!privateKey) throw new Error('the KeyManager cannot hand the agent key to TLS')
+  return { chain: identity.chain, privateKey }
+}
+
+/** The slot that the next key goes into: never the one in use. */
+export function otherSlot(slot: KeySlot | undefined): KeySlot {
+  return slot === SLOTS[0] ? SLOTS[1] : SLOTS[0]
+}
+
+/**
+ * The identity of the last run, if its key is still there and it has not ended; else the log says why a new one is needed.
+ * @see agent.md 3.2
+ */
+export async function storedIdentity(
+  chain: readonly Uint8Array[],
+  reattestable: boolean,
+  keyManager: KeyManager,
+  now: EpochSeconds,
+  log: Log,
+): Promise<AgentIdentity | undefined> {
+  const keys = await keyManager.getKeys()
+  const own = SLOTS.filter((slot) => keys.has(slot))
+  if (chain.length === 0) {
+    if (own.length > 0) log.warn('Keys recovered, but no SVID found. Generating new keypair')
+    log.info('SVID is not found. Starting node attestation')
+    return undefined
+  }
+  if (own.length === 0) {
+    log.warn('SVID recovered, but no keys found. Generating new keypair')
+    return undefined
+  }
+  const { spki } = parseCertificate(chain[0]!)
+  const slot = own.find((name) => equalBytes(keys.get(name)!.publicKey, spki))
+  if (!slot) {
+    log.warn('SVID recovered, but no SVID key found. Generating new keypair')
+    return undefined
+  }
+  const identity = identityOf(chain, keys.get(slot)!, slot, reattestable)
+  if (identity.notAfter <= now + 1) {
+    log.warn('SVID key recovered, but SVID is expired. Generating new keypair')
+    return undefined
+  }
+  log.info('SVID loaded', { spiffe_id: identity.spiffeId })
+  return identity
+}
