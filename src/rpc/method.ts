@@ -28,9 +28,15 @@ export interface Call {
    * @throws StatusError RESOURCE_EXHAUSTED
    */
   limit(cost: number): Promise<void>
+  /** True where audit is on: lets hot paths skip building fields. */
+  readonly audited: boolean
+  /** Fields of the request that the later audit lines of this call carry. */
+  auditRequest(fields: AuditFields): void
   /** Adds one audit line's fields (per item in batch calls); written only where audit is on. */
-  audit(fields: Readonly<Record<string, string | number | boolean>>, error?: Error): void
+  audit(fields: AuditFields, error?: Error): void
 }
+
+export type AuditFields = Readonly<Record<string, string | number | boolean>>
 
 /** A stream that was written before: bytes go out as they are, so that they are encoded once for many streams. */
 export class EncodedMessage {

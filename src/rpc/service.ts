@@ -1,6 +1,5 @@
-import type { Log } from '../core/log.ts'
 import type { Peer } from './caller.ts'
-import type { Call, EncodedMessage, MethodKind } from './method.ts'
+import type { MethodKind } from './method.ts'
 
 /** What a transport knows of a call before anybody judged it. */
 export interface IncomingCall {
@@ -27,11 +26,3 @@ export interface BoundService {
   readonly methods: ReadonlyMap<string, BoundMethod>
   readonly services: ReadonlySet<string>
 }
-
-/** Decides who the caller is for one method; throws PERMISSION_DENIED otherwise. */
-export type Authorize<Deps> = (deps: Deps, path: string, call: IncomingCall) => Promise<AuthorizedCall> | AuthorizedCall
-
-/** What the pipeline adds to an incoming call. */
-export type AuthorizedCall = Pick<Call, 'caller' | 'limit' | 'audit'> & { readonly log: Log }
-
-export type { EncodedMessage }

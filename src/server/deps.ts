@@ -1,0 +1,57 @@
+import type { Bundle, JwtAuthority } from '../core/bundle.ts'
+import type { Clock } from '../core/clock.ts'
+import type { Entry } from '../core/entry.ts'
+import type { LogLevel } from '../core/log.ts'
+import type { AttestedNode } from '../core/node.ts'
+import type { NodeAttestor } from '../core/plugin.ts'
+import type { VerifySignature } from '../core/public-key.ts'
+import type { Selector } from '../core/selector.ts'
+import type { SpiffeId } from '../core/spiffe-id.ts'
+import type { Store } from '../core/store.ts'
+import type { TrustDomain } from '../core/trust-domain.ts'
+import type { Ca } from './ca.ts'
+import type { OwnBundle } from './own-bundle.ts'
+
+/** Finds entries; an index kept by the change log on Node, SQL at the edge. */
+export interface EntryLookup {
+  entriesFor(agentId: SpiffeId, selectors: readonly Selector[]): readonly Entry[] | Promise<readonly Entry[]>
+  bySpiffeId(id: SpiffeId): readonly Entry[] | Promise<readonly Entry[]>
+}
+
+/** Finds attested nodes. */
+export interface NodeLookup {
+  get(id: SpiffeId): AttestedNode | undefined | Promise<AttestedNode | undefined>
+}
+
+/** Turns the level of the process's log while it runs. */
+export interface LogControl {
+  readonly launchLevel: LogLevel
+  level: LogLevel
+}
+
+/** What all services of the server are given. */
+export interface ServerDeps {
+  readonly trustDomain: TrustDomain
+  readonly adminIds: ReadonlySet<SpiffeId>
+  readonly clock: Clock
+  readonly store: Store
+  readonly ca: Ca
+  readonly bundle: OwnBundle
+  readonly entries: EntryLookup
+  readonly nodes: NodeLookup
+  readonly verify: VerifySignature
+  /** By name, without join_token. */
+  readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
+  readonly jwtSvidsEnabled: boolean
+  /** `experimental.agent_spiffe_id_as_selector`. */
+  readonly agentIdAsSelector: boolean
+  /** Publishes a key of a server below: upstream if there is one, else into the own bundle. Returns all JWT keys. */
+  publishJwtKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
+  /** Told after authorities were appended by hand, so that bundle publishers run. */
+  bundleChanged?(bundle: Bundle): void
+  readonly startedAtMs: number
+  /** The server's own SVID, leaf first, with the root it verifies to; DER. */
+  serverSvidChain(): Promise<readonly Uint8Array[]>
+  readonly logControl?: LogControl
+  newUuid(): string
+}
