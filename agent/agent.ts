@@ -7,13 +7,14 @@ import type { Log } from '../src/core/log.ts'
 import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
+import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import { attestNode, chainOf } from './attest.ts'
 import { denialOf } from './denial.ts'
 import { type AgentIdentity, clientIdentity, identityOf, otherSlot, storedIdentity } from './identity.ts'
 import { JwtCache } from './jwt-cache.ts'
 import { Loop } from './loop.ts'
 import { isRotationDue, type RotationRule } from './rotation-rule.ts'
-import { type ConnectToServer, RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { type ConnectToServer, RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { StateFile } from './state.ts'
 import { SvidCache } from './svid-cache.ts'
@@ -71,7 +72,8 @@ export class Agent {
   readonly #taintedRoots = new Set<string>()
   readonly #taintedKeys = new Set<string>()
   #identity: AgentIdentity
-  #connection: ServerConnection
+  /** Set before anybody sees the agent. */
+  #connection!: GrpcChannel
   #known: SyncResult = { entries: new Map(), bundles: new Map() }
   #syncLoop: Loop | undefined
   #lastSync = 0
@@ -81,7 +83,6 @@ export class Agent {
     this.#deps = deps
     this.#signal = signal
     this.#identity = identity
-    this.#connection = this.#connectAs(identity)
     this.#signing = new SvidSigning(
       deps.newWorkloadKey,
       options.workloadKeyType,
@@ -132,6 +133,7 @@ export class Agent {
         () => attest(deps, otherSlot(undefined), true),
       ))
     const agent = new Agent(deps, identity, signal)
+    agent.#connection = await agent.#connectAs(identity)
     await agent.#postStatus()
     try {
       await retried(
@@ -263,7 +265,7 @@ export class Agent {
     }
   }
 
-  #connectAs(identity: AgentIdentity): ServerConnection {
+  #connectAs(identity: AgentIdentity): Promise<GrpcChannel> {
     const { connect, state, options } = this.#deps
     return connect({
       identity: clientIdentity(identity),
@@ -289,8 +291,8 @@ export class Agent {
   /** Goes on as this identity, over a new connection; calls under way finish on the old one. */
   async #become(identity: AgentIdentity): Promise<void> {
     const former = this.#connection
+    this.#connection = await this.#connectAs(identity)
     this.#identity = identity
-    this.#connection = this.#connectAs(identity)
     former.close()
     this.#deps.log.info('Successfully rotated agent SVID', {
       spiffe_id: identity.spiffeId,
@@ -361,7 +363,7 @@ async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first
       roots = undefined
     } else roots = await deps.bootstrapRoots()
   }
-  const connection = connect({ roots: () => roots })
+  const connection = await connect({ roots: () => roots })
   try {
     const key = await keyManager.generateKey(slot, 'ec-p256')
     const { chain, reattestable, bundle } = await attestNode(connection, nodeAttestor, key)

@@ -7,7 +7,8 @@ import { StatusError, wrapError } from '../src/core/error.ts'
 import type { Signer } from '../src/core/key-type.ts'
 import type { AgentNodeAttestor } from '../src/core/plugin.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
-import { type BidiCall, RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import type { BidiCall, GrpcChannel } from '../src/transport/grpc-client.ts'
+import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import { parseBundle } from './wire.ts'
 
@@ -28,7 +29,7 @@ const MAX_CHALLENGES = 16
  * @see agent.md 4
  */
 export async function attestNode(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   attestor: AgentNodeAttestor,
   key: Signer,
 ): Promise<AttestationResult> {
@@ -36,7 +37,7 @@ export async function attestNode(
   const attestation = await attestor.begin()
   try {
     const call = connection.bidi(SERVER.attestAgent, { timeoutMs: RPC_TIMEOUT_MS })
-    call.send({ params: { data: { type: attestor.name, payload: attestation.payload }, params: { csr } } })
+    await call.send({ params: { data: { type: attestor.name, payload: attestation.payload }, params: { csr } } })
     const result = await answer(call, (challenge) => attestation.respond(challenge))
     call.end()
     const chain = chainOf(result.svid)
@@ -55,15 +56,16 @@ async function answer(
   call: BidiCall<{ challengeResponse?: Uint8Array }, AttestAgentResponse>,
   respond: (challenge: Uint8Array) => Promise<Uint8Array>,
 ): Promise<Result> {
+  const messages = call.messages[Symbol.asyncIterator]()
   for (let round = 0; round <= MAX_CHALLENGES; round += 1) {
-    const next = await call.messages
+    const next = await messages
       .next()
       .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
     if (next.done) throw new StatusError('INTERNAL', 'failed to receive attestation response: EOF')
     if (next.value.result) return next.value.result
     if (!next.value.challenge)
       throw new StatusError('INTERNAL', 'failed to receive attestation response: the message is empty')
-    call.send({ challengeResponse: await respond(next.value.challenge) })
+    await call.send({ challengeResponse: await respond(next.value.challenge) })
   }
   throw new StatusError('INTERNAL', 'failed to receive attestation response: the server sends challenges without end')
 }

@@ -21,13 +21,7 @@ import {
 } from '../proto/spire/api/server/svid/v1.ts'
 import { Bundle } from '../proto/spire/api/types.ts'
 import type { MessageType } from '../src/rpc/method.ts'
-
-/** What a client must know of an RPC to call it. */
-export interface RemoteMethod<Req, Res> {
-  readonly path: string
-  readonly request: MessageType<Req>
-  readonly response: MessageType<Res>
-}
+import type { ClientMethod } from '../src/transport/grpc-client.ts'
 
 const AGENT = '/spire.api.server.agent.v1.Agent'
 const BUNDLE = '/spire.api.server.bundle.v1.Bundle'
@@ -55,6 +49,6 @@ export const SERVER = {
   newJwtSvid: remote(`${SVID}/NewJWTSVID`, NewJWTSVIDRequest, NewJWTSVIDResponse),
 } as const
 
-function remote<Req, Res>(path: string, request: MessageType<Req>, response: MessageType<Res>): RemoteMethod<Req, Res> {
+function remote<Req, Res>(path: string, request: MessageType<Req>, response: MessageType<Res>): ClientMethod<Req, Res> {
   return { path, request, response }
 }

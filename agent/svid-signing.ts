@@ -6,9 +6,10 @@ import type { KeyType, Signer } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import { issuingKeyId } from '../src/core/path-validation.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
+import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import type { AgentEntry } from './entry.ts'
 import type { JwtSvid } from './jwt-cache.ts'
-import { RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { WorkloadSvid } from './svid-cache.ts'
 
@@ -36,7 +37,7 @@ export class SvidSigning {
   }
 
   /** Signs SVIDs with new keys. Entries that the server did not sign are missing in the result. @throws StatusError */
-  async sign(connection: ServerConnection, entries: readonly AgentEntry[]): Promise<ReadonlyMap<string, WorkloadSvid>> {
+  async sign(connection: GrpcChannel, entries: readonly AgentEntry[]): Promise<ReadonlyMap<string, WorkloadSvid>> {
     const requests = await Promise.all(
       entries.map(async (entry) => {
         const key = await this.#newKey(this.#keyType)
@@ -78,14 +79,14 @@ export class SvidSigning {
   }
 }
 
-async function call(connection: ServerConnection, params: { entryId: string; csr: Uint8Array }[]) {
+async function call(connection: GrpcChannel, params: { entryId: string; csr: Uint8Array }[]) {
   const reply = await connection.unary(SERVER.batchNewX509Svid, { params }, { timeoutMs: RPC_TIMEOUT_MS })
   return reply.results
 }
 
 /** Gets a JWT-SVID signed. @throws StatusError */
 export async function signJwt(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   entry: AgentEntry,
   audience: readonly string[],
   timeoutMs: number,

@@ -4,8 +4,9 @@ import type { Bundle } from '../src/core/bundle.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
+import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import { type AgentEntry, ENTRY_MASK, parseEntry } from './entry.ts'
-import { RPC_TIMEOUT_MS, type ServerConnection } from './server-connection.ts'
+import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import { parseBundle, sameBundle } from './wire.ts'
 
@@ -31,7 +32,7 @@ const MAX_PARALLEL_FETCHES = 10
  * @see agent.md 7.2
  */
 export async function synchronise(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   known: SyncResult,
   options: SyncOptions,
 ): Promise<SyncResult> {
@@ -67,7 +68,7 @@ function kept(known: ReadonlyMap<TrustDomain, Bundle>, fresh: Bundle): Bundle {
 }
 
 async function fetchFederated(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   trustDomain: TrustDomain,
   log: Log,
 ): Promise<Bundle | undefined> {
@@ -85,13 +86,14 @@ async function fetchFederated(
 }
 
 async function syncEntries(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   known: ReadonlyMap<string, AgentEntry>,
   log: Log,
 ): Promise<ReadonlyMap<string, AgentEntry>> {
   const call = connection.bidi(SERVER.syncAuthorizedEntries, TIMEOUT)
-  call.send({ outputMask: ENTRY_MASK, ids: [] })
-  let reply = await next(call.messages)
+  await call.send({ outputMask: ENTRY_MASK, ids: [] })
+  const messages = call.messages[Symbol.asyncIterator]()
+  let reply = await next(messages)
   if (reply.entryRevisions.length === 0) {
     call.end()
     return collect(reply.entries, known, log)
@@ -99,7 +101,7 @@ async function syncEntries(
   const pageSize = reply.entryRevisions.length
   const revisions: EntryRevision[] = [...reply.entryRevisions]
   while (reply.more) {
-    reply = await next(call.messages)
+    reply = await next(messages)
     revisions.push(...reply.entryRevisions)
   }
   const entries = new Map<string, AgentEntry>()
@@ -120,9 +122,9 @@ async function syncEntries(
   }
   needed.sort()
   for (let start = 0; start < needed.length; start += pageSize) {
-    call.send({ outputMask: undefined, ids: needed.slice(start, start + pageSize) })
+    await call.send({ outputMask: undefined, ids: needed.slice(start, start + pageSize) })
     do {
-      reply = await next(call.messages)
+      reply = await next(messages)
       for (const entry of collect(reply.entries, known, log).values()) entries.set(entry.id, entry)
     } while (reply.more)
   }
@@ -130,14 +132,14 @@ async function syncEntries(
   return entries
 }
 
-async function next<T>(messages: AsyncIterableIterator<T>): Promise<T> {
+async function next<T>(messages: AsyncIterator<T>): Promise<T> {
   const { done, value } = await messages.next()
   if (done) throw new StatusError('UNKNOWN', 'EOF')
   return value
 }
 
 async function fetchEntries(
-  connection: ServerConnection,
+  connection: GrpcChannel,
   known: ReadonlyMap<string, AgentEntry>,
   log: Log,
 ): Promise<ReadonlyMap<string, AgentEntry>> {
