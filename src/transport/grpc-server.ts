@@ -63,7 +63,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
 
   http2Server.on('session', (session) => {
     // Emitted while accept() runs, which knows the peer.
-    const connection: Connection = { session, calls: new Set(), timers: [] }
+    const connection: Connection = { session, socket: accepting!, calls: new Set(), timers: [] }
     accepted = connection
     connections.add(connection)
     session.on('error', (error) => log.debug('Connection failed', { error: errorMessage(error) }))
@@ -75,6 +75,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
   })
   http2Server.on('sessionError', () => {})
   let accepted: Connection | undefined
+  let accepting: Duplex | undefined
 
   const accept = (socket: Duplex, peer: Peer): void => {
     if (closing || socket.destroyed) {
@@ -82,6 +83,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       return
     }
     accepted = undefined
+    accepting = socket
     http2Server.emit('connection', socket)
     const connection = accepted as Connection | undefined
     accepted = undefined
@@ -94,7 +96,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       const call = new ServerCall(context, peer, stream, headers, calls)
       call.start((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
     })
-    const preface = setTimeout(() => session.destroy(), options.prefaceTimeoutMs ?? 20_000)
+    const preface = setTimeout(() => cut(connection), options.prefaceTimeoutMs ?? 20_000)
     connection.timers.push(preface)
     session.once('remoteSettings', () => clearTimeout(preface))
     if (options.maxConnectionAgeMs !== undefined) limitAge(connection, options.maxConnectionAgeMs, options)
@@ -111,9 +113,9 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       session.close()
     }
     const forced = setTimeout(() => {
-      for (const { session, calls } of connections) {
-        for (const call of [...calls]) call.abort()
-        session.destroy()
+      for (const connection of [...connections]) {
+        for (const call of [...connection.calls]) call.abort()
+        cut(connection)
       }
     }, graceMs)
     await empty
@@ -131,8 +133,15 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
 
 interface Connection {
   readonly session: ServerHttp2Session
+  readonly socket: Duplex
   readonly calls: Set<ServerCall>
   readonly timers: NodeJS.Timeout[]
+}
+
+/** Ends a connection now. A session that was closed gracefully waits for its peer even when destroyed, hence the socket. */
+function cut({ session, socket }: Connection): void {
+  session.destroy()
+  socket.destroy()
 }
 
 /**
@@ -150,7 +159,7 @@ function limitAge(connection: Connection, ageMs: number, options: GrpcServerOpti
       if (!session.destroyed) session.close()
     }
     if (!session.ping(finish)) finish()
-    timers.push(setTimeout(() => session.destroy(), options.maxConnectionAgeGraceMs ?? 60_000).unref())
+    timers.push(setTimeout(() => cut(connection), options.maxConnectionAgeGraceMs ?? 60_000).unref())
   }, jittered)
   timers.push(timer.unref())
 }

@@ -1,0 +1,360 @@
+import 'reflect-metadata'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { connect as connectHttp2 } from 'node:http2'
+import { connect as connectSocket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as x509 from '@peculiar/x509'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { StatusError } from '../core/error.ts'
+import { silentLog } from '../core/log.ts'
+import type { BoundMethod, IncomingCall } from '../rpc/service.ts'
+import { connect, type GrpcChannel } from './grpc-client.ts'
+import { type GrpcServer, serveGrpc } from './grpc-server.ts'
+import { loadPeerWatcher, watchOf, watchProcess } from './peer.ts'
+import { listenTls, type TlsIdentity, type TlsListener } from './tls.ts'
+import { type Listener, listenUnix } from './unix-socket.ts'
+
+const raw = {
+  encode: (bytes: Uint8Array) => ({ finish: () => bytes }),
+  decode: (bytes: Uint8Array) => new Uint8Array(bytes),
+}
+const method = (name: string) => ({ path: `/test.Echo/${name}`, request: raw, response: raw })
+const bytes = (...values: number[]) => Uint8Array.from(values)
+const none = (): never => {
+  throw new Error('not this kind')
+}
+let leftCalls = 0
+let lastCall: IncomingCall | undefined
+let leave: () => void = () => {}
+
+const rows: BoundMethod[] = [
+  {
+    path: '/test.Echo/Unary',
+    kind: 'unary',
+    stream: none,
+    unary: async (request, call) => {
+      lastCall = call
+      if (request[0] === 1) {
+        const details = [{ typeUrl: 'type.googleapis.com/a.B', value: bytes(1, 2, 3) }]
+        throw new StatusError('PERMISSION_DENIED', 'näh: 100%', { details })
+      }
+      if (request[0] === 2) throw new TypeError('secret text')
+      if (request[0] === 3) await new Promise((resolve) => call.signal.addEventListener('abort', resolve))
+      return request
+    },
+  },
+  {
+    path: '/test.Echo/Follow',
+    kind: 'server-stream',
+    unary: none,
+    stream: async function* (_requests, call) {
+      try {
+        yield bytes(7)
+        await new Promise((resolve) => call.signal.addEventListener('abort', resolve))
+      } finally {
+        leftCalls++
+        leave()
+      }
+    },
+  },
+  {
+    path: '/test.Echo/Chat',
+    kind: 'bidi',
+    unary: none,
+    stream: async function* (requests) {
+      for await (const request of requests) {
+        yield request
+        if (request[0] === 9) return
+      }
+    },
+  },
+]
+const service = { methods: new Map(rows.map((row) => [row.path, row])), services: new Set(['test.Echo']) }
+
+const folder = mkdtempSync(join(tmpdir(), 'turret-transport-'))
+const path = join(folder, 'made', 'api.sock')
+let server: GrpcServer
+let unix: Listener
+let tls: TlsListener
+let channel: GrpcChannel
+let identity: TlsIdentity
+let clientIdentity: TlsIdentity
+
+async function makeIdentity(uri: string): Promise<TlsIdentity> {
+  const keys = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify'])
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    keys,
+    signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'url', value: uri }])],
+  })
+  const privateKey = new Uint8Array(await crypto.subtle.exportKey('pkcs8', keys.privateKey))
+  return { certificates: [new Uint8Array(certificate.rawData)], privateKey }
+}
+
+beforeAll(async () => {
+  server = serveGrpc({ service, log: silentLog })
+  const watch = await loadPeerWatcher()
+  const onConnection = (socket: Parameters<typeof watch>[0]) =>
+    server.accept(socket, { via: 'local', process: watch(socket).process })
+  unix = await listenUnix({ path, mode: 0o770, onConnection })
+  identity = await makeIdentity('spiffe://example.org/spire/server')
+  clientIdentity = await makeIdentity('spiffe://example.org/client')
+  tls = await listenTls({
+    host: '127.0.0.1',
+    port: 0,
+    identity,
+    log: silentLog,
+    verifyPeer: async ([leaf]) => {
+      if (!Buffer.from(leaf!).equals(clientIdentity.certificates[0]!)) throw new Error('unknown client')
+      return { spiffeId: 'spiffe://example.org/client' as never, serialNumber: '7', expiresAt: 1 }
+    },
+    onConnection: (socket, peer) => server.accept(socket, peer),
+  })
+  channel = await connect({ target: `unix://${path}` })
+})
+afterAll(async () => {
+  channel.close()
+  await Promise.all([unix.close(), tls.close()])
+  await server.close(1000)
+  rmSync(folder, { recursive: true })
+})
+
+test('a unary call echoes, small, empty and large', async () => {
+  for (const size of [0, 1, 70_000, 4_000_000]) {
+    expect((await channel.unary(method('Unary'), new Uint8Array(size))).length).toBe(size)
+  }
+})
+
+test('errors carry code, text beyond ASCII and details', async () => {
+  const error = await channel.unary(method('Unary'), bytes(1)).catch((thrown) => thrown)
+  expect(error).toBeInstanceOf(StatusError)
+  expect(error).toMatchObject({ code: 'PERMISSION_DENIED', message: 'näh: 100%' })
+  expect(error.details).toEqual([{ typeUrl: 'type.googleapis.com/a.B', value: Buffer.from([1, 2, 3]) }])
+})
+
+test('an unexpected error leaves as INTERNAL without its text', async () => {
+  await expect(channel.unary(method('Unary'), bytes(2))).rejects.toMatchObject({
+    code: 'INTERNAL',
+    message: 'internal error',
+  })
+})
+
+test.each([
+  ['unknown method', '/test.Echo/No', 'unknown method No for service test.Echo'],
+  ['unknown service', '/spire.api.server.debug.v1.Debug/GetInfo', 'unknown service spire.api.server.debug.v1.Debug'],
+])('%s is UNIMPLEMENTED', async (_name, wrong, message) => {
+  const call = channel.unary({ path: wrong, request: raw, response: raw }, bytes())
+  await expect(call).rejects.toMatchObject({ code: 'UNIMPLEMENTED', message })
+})
+
+test('a request over 4 MiB is refused with its size', async () => {
+  await expect(channel.unary(method('Unary'), new Uint8Array(4_194_305))).rejects.toMatchObject({
+    code: 'RESOURCE_EXHAUSTED',
+    message: 'grpc: received message larger than max (4194305 vs. 4194304)',
+  })
+})
+
+test('a deadline ends the call on both sides', async () => {
+  const call = channel.unary(method('Unary'), bytes(3), { timeoutMs: 50 })
+  await expect(call).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+  await expect.poll(() => lastCall?.signal.aborted).toBe(true)
+})
+
+test('leaving a server stream runs the clean-up of its handler', async () => {
+  const before = leftCalls
+  const left = new Promise<void>((resolve) => {
+    leave = resolve
+  })
+  for await (const message of channel.serverStream(method('Follow'), bytes())) {
+    expect(message).toEqual(bytes(7))
+    break
+  }
+  await left
+  expect(leftCalls).toBe(before + 1)
+})
+
+test.each([
+  ['client', 1],
+  ['server', 9],
+])('a bidi call ends when the %s ends it', async (who, last) => {
+  const chat = channel.bidi(method('Chat'))
+  const received: number[] = []
+  await chat.send(bytes(5))
+  await chat.send(bytes(last))
+  if (who === 'client') chat.end()
+  for await (const message of chat.messages) received.push(message[0]!)
+  expect(received).toEqual([5, last])
+})
+
+test('a local peer is our own process, and watched', async () => {
+  await channel.unary(method('Unary'), bytes(0))
+  const peer = lastCall!.peer
+  if (peer.via !== 'local') throw new Error('not local')
+  expect(peer.process).toEqual({ pid: process.pid, uid: process.getuid!(), gid: process.getgid!() })
+  watchOf(peer.process!)!.assertAlive()
+})
+
+test('a watch refuses a process that is gone', () => {
+  expect(() => watchProcess({ pid: 2 ** 22 + 1, uid: 0, gid: 0 })).toThrow(/could not verify existence/)
+})
+
+test('a missing socket gives the text of grpc-go', async () => {
+  const lost = await connect({ target: 'unix:///run/none.sock' })
+  await expect(lost.unary(method('Unary'), bytes())).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+    message:
+      'connection error: desc = "transport: Error while dialing: dial unix ///run/none.sock: connect: no such file or directory"',
+  })
+  lost.close()
+})
+
+test('over TLS the peer is anonymous without and known with a certificate', async () => {
+  for (const [given, via] of [
+    [undefined, 'anonymous'],
+    [clientIdentity, 'x509'],
+  ] as const) {
+    const secure = await connect({
+      target: `dns:///127.0.0.1:${tls.port}`,
+      tls: {
+        identity: () => given,
+        verifyServer: ([leaf]) => expect(Buffer.from(leaf!)).toEqual(Buffer.from(identity.certificates[0]!)),
+      },
+    })
+    await secure.unary(method('Unary'), bytes(0))
+    expect(lastCall!.peer.via).toBe(via)
+    secure.close()
+  }
+})
+
+test('a client certificate that is refused closes the connection', async () => {
+  const stranger = await makeIdentity('spiffe://example.org/stranger')
+  const secure = await connect({
+    target: `dns:///127.0.0.1:${tls.port}`,
+    tls: { identity: () => stranger, verifyServer() {} },
+  })
+  await expect(secure.unary(method('Unary'), bytes(0), { timeoutMs: 3000 })).rejects.toMatchObject({
+    code: /UNAVAILABLE|DEADLINE/,
+  })
+  secure.close()
+})
+
+test('a refused server says why in the error of the call', async () => {
+  const secure = await connect({
+    target: `dns:///127.0.0.1:${tls.port}`,
+    tls: {
+      verifyServer() {
+        throw new Error('x509: certificate signed by unknown authority')
+      },
+    },
+  })
+  await expect(secure.unary(method('Unary'), bytes(0))).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+    message:
+      'connection error: desc = "transport: authentication handshake failed: x509: certificate signed by unknown authority"',
+  })
+  secure.close()
+})
+
+test('a connection past its age is replaced without a failed call', async () => {
+  const aged = serveGrpc({ service, log: silentLog, maxConnectionAgeMs: 30, maxConnectionAgeGraceMs: 1000 })
+  const agedPath = join(folder, 'aged.sock')
+  let accepted = 0
+  const listener = await listenUnix({
+    path: agedPath,
+    mode: 0o700,
+    onConnection(socket) {
+      accepted++
+      aged.accept(socket, { via: 'local' })
+    },
+  })
+  const client = await connect({ target: `unix://${agedPath}` })
+  while (accepted < 4) await client.unary(method('Unary'), bytes(0))
+  client.close()
+  await listener.close()
+  await aged.close(100)
+})
+
+test('a stopping server ends subscriptions at once and hanging clients after the grace', async () => {
+  const stopping = serveGrpc({ service, log: silentLog })
+  const stopPath = join(folder, 'stop.sock')
+  const listener = await listenUnix({
+    path: stopPath,
+    mode: 0o700,
+    onConnection: (socket) => stopping.accept(socket, { via: 'local' }),
+  })
+  const hanging = connectSocket(stopPath).on('error', () => {})
+  const client = await connect({ target: `unix://${stopPath}` })
+  const messages = client.serverStream(method('Follow'), bytes())[Symbol.asyncIterator]()
+  await messages.next()
+  const ended = expect(messages.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  await listener.close()
+  await stopping.close(100)
+  await ended
+  expect(stopping.connectionCount).toBe(0)
+  hanging.destroy()
+  client.close()
+})
+
+test('a socket in use is refused, a stale one and only a socket is replaced', async () => {
+  await expect(listenUnix({ path, mode: 0o700, onConnection() {} })).rejects.toThrow(/in use/)
+  const file = join(folder, 'file')
+  writeFileSync(file, '')
+  await expect(listenUnix({ path: file, mode: 0o700, onConnection() {} })).rejects.toThrow(/not a socket/)
+  expect(statSync(path).mode & 0o777).toBe(0o770)
+})
+
+function http2Call(headers: Record<string, string>, body: Uint8Array): Promise<Record<string, string>> {
+  return new Promise((resolve, reject) => {
+    const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(path) })
+    session.on('error', reject)
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/test.Echo/Unary',
+      'content-type': 'application/grpc',
+      ...headers,
+    })
+    const found: Record<string, string> = {}
+    stream.on('response', (more) => Object.assign(found, more))
+    stream.on('trailers', (more) => Object.assign(found, more))
+    stream.on('error', () => {})
+    stream.resume()
+    stream.on('close', () => {
+      session.close()
+      resolve(found)
+    })
+    stream.end(body)
+  })
+}
+
+test.each([
+  ['wrong content type', { 'content-type': 'text/plain' }, bytes(), { ':status': 415, 'grpc-status': '3' }],
+  ['wrong timeout', { 'grpc-timeout': '1x' }, bytes(), { ':status': 400, 'grpc-status': '13' }],
+  ['wrong HTTP method', { ':method': 'PUT' }, bytes(), { ':status': 405 }],
+  ['unknown compression', { 'grpc-encoding': 'gzip' }, bytes(0, 0, 0, 0, 0), { 'grpc-status': '12' }],
+  ['compressed flag', {}, bytes(1, 0, 0, 0, 0), { 'grpc-status': '13' }],
+  ['unknown flag', {}, bytes(7, 0, 0, 0, 0), { 'grpc-status': '13' }],
+  ['half a message', {}, bytes(0, 0, 0, 0, 5, 1), { 'grpc-status': '13' }],
+  ['no message', {}, bytes(), { 'grpc-status': '13' }],
+  ['right', {}, bytes(0, 0, 0, 0, 0), { ':status': 200, 'grpc-status': '0' }],
+])('raw request: %s', async (_name, headers, body, expected) => {
+  expect(await http2Call(headers as Record<string, string>, body)).toMatchObject(expected)
+})
+
+test('a thousand connections at once are served, and abrupt ends hurt nobody', async () => {
+  const sockets = await Promise.all(
+    Array.from({ length: 1000 }, () => {
+      const socket = connectSocket(path)
+      socket.on('error', () => {})
+      return new Promise<typeof socket>((resolve) => socket.once('connect', () => resolve(socket)))
+    }),
+  )
+  await expect.poll(() => server.connectionCount).toBeGreaterThanOrEqual(1001)
+  await channel.unary(method('Unary'), bytes(0))
+  for (const [index, socket] of sockets.entries()) {
+    if (index % 2) socket.write('garbage that is no preface')
+    socket.destroy()
+  }
+  await expect.poll(() => server.connectionCount, { timeout: 4000 }).toBeLessThan(10)
+  await channel.unary(method('Unary'), bytes(0))
+})
