@@ -1,0 +1,3 @@
+module turret/test/x509verify
+
+go 1.24
