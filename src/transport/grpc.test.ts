@@ -358,3 +358,47 @@ test('a thousand connections at once are served, and abrupt ends hurt nobody', a
   await expect.poll(() => server.connectionCount, { timeout: 4000 }).toBeLessThan(10)
   await channel.unary(method('Unary'), bytes(0))
 })
+
+test('a new identity is shown to new connections, also with post-quantum key exchange only', async () => {
+  const listener = await listenTls({
+    host: '127.0.0.1',
+    port: 0,
+    identity,
+    log: silentLog,
+    requirePqKem: true,
+    verifyPeer: () => Promise.reject(new Error('no clients')),
+    onConnection: (socket, peer) => server.accept(socket, peer),
+  })
+  for (const shown of [identity, await makeIdentity('spiffe://example.org/spire/server')]) {
+    listener.setIdentity(shown)
+    let seen: Uint8Array | undefined
+    const secure = await connect({
+      target: `dns:///127.0.0.1:${listener.port}`,
+      tls: {
+        requirePqKem: true,
+        verifyServer([leaf]) {
+          seen = leaf
+        },
+      },
+    })
+    await secure.unary(method('Unary'), bytes(0))
+    expect(new Uint8Array(seen!)).toEqual(shown.certificates[0])
+    secure.close()
+  }
+  await listener.close()
+})
+
+test('a connection that sends nothing is dropped', async () => {
+  const strict = serveGrpc({ service, log: silentLog, prefaceTimeoutMs: 20 })
+  const strictPath = join(folder, 'strict.sock')
+  const listener = await listenUnix({
+    path: strictPath,
+    mode: 0o700,
+    onConnection: (socket) => strict.accept(socket, { via: 'local' }),
+  })
+  const silent = connectSocket(strictPath)
+  silent.on('error', () => {})
+  await new Promise((resolve) => silent.once('close', resolve).resume())
+  await listener.close()
+  await strict.close(100)
+})
