@@ -3,6 +3,7 @@ import {
   DerError,
   DerReader,
   element,
+  hex,
   oid,
   readBitString,
   readInteger,
@@ -157,13 +158,26 @@ export type VerifySignature = (
 
 const MAX_RSA_BITS = 8192
 
-/** The verifier of every runtime: Web Crypto. @param subtle another provider, for tests */
+const MAX_IMPORTED_KEYS = 256
+
+/**
+ * The verifier of every runtime: Web Crypto. Imported keys are kept, those in use longest: the few keys of authorities verify
+ * again and again, and importing one costs as much as verifying with it.
+ * @param subtle another provider, for tests
+ */
 export function webCryptoVerifier(subtle: SubtleCrypto = crypto.subtle): VerifySignature {
+  const keys = new Map<string, CryptoKey>()
   return async (key, scheme, data, signature) => {
     if (!fits(key, scheme)) return false
     const [importParams, verifyParams] = webCryptoParams(key, scheme)
+    // A key is imported for one hash and one padding (ECDSA: for any).
+    const id = `${scheme.kind} ${key.kind === 'rsa' ? scheme.hash : ''} ${hex(key.spki)}`
     try {
-      const imported = await subtle.importKey('spki', key.spki as BufferSource, importParams, false, ['verify'])
+      const imported =
+        keys.get(id) ?? (await subtle.importKey('spki', key.spki as BufferSource, importParams, false, ['verify']))
+      keys.delete(id)
+      if (keys.size >= MAX_IMPORTED_KEYS) keys.delete(keys.keys().next().value!)
+      keys.set(id, imported)
       return await subtle.verify(verifyParams, imported, signature as BufferSource, data as BufferSource)
     } catch (error) {
       // A point that is not on its curve, an even modulus: the key verifies nothing.
