@@ -341,7 +341,7 @@ test.each([
   expect(await http2Call(headers as Record<string, string>, body)).toMatchObject(expected)
 })
 
-test('a thousand connections at once are served, and abrupt ends hurt nobody', async () => {
+test('a call is served beside a thousand open connections, and after their abrupt ends', async () => {
   const sockets = await Promise.all(
     Array.from({ length: 1000 }, () => {
       const socket = connectSocket(path)
