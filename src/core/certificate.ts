@@ -16,6 +16,7 @@ import {
   TAG,
 } from './der.ts'
 import { StatusError } from './error.ts'
+import { readSignatureAlgorithm } from './public-key.ts'
 
 /** Bits of the key usage extension, in the order of RFC 5280 4.2.1.3 (digitalSignature is bit 0). */
 export const KEY_USAGE = {
@@ -49,6 +50,7 @@ export interface NameAttribute {
 export interface Certificate {
   readonly der: Uint8Array
   readonly tbs: Uint8Array
+  /** A name out of SIGNATURE_ALGORITHMS, or the OID of another algorithm. */
   readonly signatureAlgorithm: string
   readonly signature: Uint8Array
   /** Big-endian contents of the INTEGER. */
@@ -143,7 +145,7 @@ function read(der: Uint8Array): Certificate {
   return {
     der,
     tbs: tbsElement.raw,
-    signatureAlgorithm: readOid(new DerReader(algorithm.contents).expect(TAG.oid)),
+    signatureAlgorithm: readSignatureAlgorithm(new DerReader(algorithm.contents)),
     signature,
     serial,
     issuer: issuer.raw,

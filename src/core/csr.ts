@@ -20,6 +20,7 @@ import type { Signer } from './key-type.ts'
 import {
   isEcdsa,
   parsePublicKey,
+  readSignatureAlgorithm,
   signatureAlgorithmIdentifier,
   type VerifySignature,
   verifyX509Signature,
@@ -53,8 +54,7 @@ export function parseCsr(der: Uint8Array): Csr {
   const request = outer.enter(TAG.sequence)
   outer.end()
   const infoElement = request.expect(TAG.sequence)
-  const algorithm = request.enter(TAG.sequence)
-  const signatureAlgorithm = readOid(algorithm.expect(TAG.oid))
+  const signatureAlgorithm = readSignatureAlgorithm(request.enter(TAG.sequence))
   const signature = readBitString(request.expect(TAG.bitString))
   request.end()
 

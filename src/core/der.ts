@@ -271,7 +271,8 @@ export function readOid(found: DerElement): string {
   if (found.tag !== TAG.oid || contents.length === 0 || contents.length > 64) throw new DerError('DER OID is malformed')
   const arcs: number[] = []
   let arc = 0
-  for (const [index, byte] of contents.entries()) {
+  for (let index = 0; index < contents.length; index += 1) {
+    const byte = contents[index]!
     if (arc === 0 && byte === 0x80) throw new DerError('DER OID is not minimal')
     arc = arc * 128 + (byte & 0x7f)
     if (arc > Number.MAX_SAFE_INTEGER) throw new DerError('DER OID arc is too large')

@@ -8,6 +8,7 @@ import {
   readBitString,
   readInteger,
   readOid,
+  readSmallInteger,
   sequence,
   TAG,
 } from './der.ts'
@@ -20,6 +21,7 @@ const OID_EC = '1.2.840.10045.2.1'
 const OID_RSA = '1.2.840.113549.1.1.1'
 const OID_RSA_PSS = '1.2.840.113549.1.1.10'
 const OID_ED25519 = '1.3.101.112'
+const OID_MGF1 = '1.2.840.113549.1.1.8'
 
 const CURVES = {
   '1.2.840.10045.3.1.7': { name: 'P-256', bytes: 32 },
@@ -143,6 +145,41 @@ export const SIGNATURE_ALGORITHMS: Readonly<Record<string, SignatureScheme>> = {
   '1.2.840.113549.1.1.12': { kind: 'rsa-pkcs1', hash: 'SHA-384' },
   '1.2.840.113549.1.1.13': { kind: 'rsa-pkcs1', hash: 'SHA-512' },
   '1.3.101.112': { kind: 'ed25519', hash: 'SHA-512' },
+  '1.2.840.113549.1.1.10 SHA-256': { kind: 'rsa-pss', hash: 'SHA-256' },
+  '1.2.840.113549.1.1.10 SHA-384': { kind: 'rsa-pss', hash: 'SHA-384' },
+  '1.2.840.113549.1.1.10 SHA-512': { kind: 'rsa-pss', hash: 'SHA-512' },
+}
+
+const PSS_HASHES: Readonly<Record<string, { readonly name: string; readonly bytes: number }>> = {
+  '2.16.840.1.101.3.4.2.1': { name: 'SHA-256', bytes: 32 },
+  '2.16.840.1.101.3.4.2.2': { name: 'SHA-384', bytes: 48 },
+  '2.16.840.1.101.3.4.2.3': { name: 'SHA-512', bytes: 64 },
+}
+
+/**
+ * Names the algorithm of an AlgorithmIdentifier as SIGNATURE_ALGORITHMS has it: the dotted OID, for RSASSA-PSS with its hash. Like
+ * Go, only PSS with one hash for message and mask and a salt of its length gets a name that is verified.
+ * @throws DerError if it is malformed
+ * @see RFC 4055 3.1
+ */
+export function readSignatureAlgorithm(identifier: DerReader): string {
+  const name = readOid(identifier.expect(TAG.oid))
+  if (name !== OID_RSA_PSS || identifier.done) return name
+  const parameters = identifier.enter(TAG.sequence)
+  const tagged = (tag: number) => {
+    const found = parameters.optional(tag)
+    return found && parameters.into(found)
+  }
+  const hash = tagged(0xa0)?.enter(TAG.sequence)
+  const mask = tagged(0xa1)?.enter(TAG.sequence)
+  const salt = tagged(0xa2)
+  if (!hash || !mask || !salt) return name
+  const hashName = readOid(hash.expect(TAG.oid))
+  const isMgf1 = readOid(mask.expect(TAG.oid)) === OID_MGF1
+  const maskHashName = readOid(mask.enter(TAG.sequence).expect(TAG.oid))
+  const known = PSS_HASHES[hashName]
+  if (!known || !isMgf1 || maskHashName !== hashName || readSmallInteger(salt.next()) !== known.bytes) return name
+  return `${name} ${known.name}`
 }
 
 /**
@@ -211,7 +248,7 @@ function webCryptoParams(key: PublicKeyInfo, scheme: SignatureScheme): [any, any
 
 /**
  * Verifies a signature as X.509 carries it (ECDSA as DER).
- * @param algorithm dotted OID of the signature algorithm
+ * @param algorithm as readSignatureAlgorithm names it
  */
 export async function verifyX509Signature(
   verify: VerifySignature,

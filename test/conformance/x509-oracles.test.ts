@@ -1,5 +1,7 @@
 import 'reflect-metadata'
 import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Crypto } from '@peculiar/webcrypto'
 import * as peculiar from '@peculiar/x509'
@@ -135,6 +137,35 @@ test('both Web Crypto providers and node:crypto agree on a good signature and on
     const input = { intermediates: [], roots: [parseCertificate(ca)], at: NOW, verify }
     expect(await verifyPath({ ...input, leaf })).toHaveLength(2)
     await expect(verifyPath({ ...input, leaf: parseCertificate(forged) })).rejects.toThrow('unknown authority')
+  }
+})
+
+test.each([
+  ['an RSA key', 'RSA', 'sha256', true],
+  ['a key that is for PSS only', 'RSA-PSS', 'sha512', true],
+  ['an RSA key with a hash that is not taken', 'RSA', 'sha1', false],
+])('RSASSA-PSS by %s', async (_, algorithm, hash, good) => {
+  const folder = mkdtempSync(join(tmpdir(), 'turret-pss-'))
+  const openssl = (...args: string[]) =>
+    new Uint8Array(execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'pipe', 'ignore'] }))
+  openssl('genpkey', '-algorithm', algorithm, '-pkeyopt', 'rsa_keygen_bits:2048', '-out', 'key')
+  const how = [
+    ...['-new', '-key', 'key', '-subj', '/O=x', `-${hash}`, '-outform', 'der'],
+    ...['-sigopt', 'rsa_padding_mode:pss', '-sigopt', 'rsa_pss_saltlen:digest'],
+  ]
+  const csr = parseCsr(openssl('req', ...how))
+  const root = parseCertificate(openssl('req', '-x509', ...how))
+  rmSync(folder, { recursive: true })
+  for (const verify of verifiers.slice(0, 2)) {
+    const request = verifyCsrSignature(csr, verify)
+    const path = verifyPath({ leaf: root, intermediates: [], roots: [root], at: root.notBefore, verify })
+    if (good) {
+      await request
+      expect(await path).toHaveLength(2)
+    } else {
+      await expect(request).rejects.toThrow('x509: unsupported signature algorithm')
+      await expect(path).rejects.toThrow('x509: unsupported signature algorithm')
+    }
   }
 })
 
