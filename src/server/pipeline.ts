@@ -1,0 +1,55 @@
+import type { Clock } from '../core/clock.ts'
+import type { Log } from '../core/log.ts'
+import type { Pipeline } from '../rpc/invoke.ts'
+import { RateLimiter, type Wait } from '../rpc/rate-limit.ts'
+import { authorize } from './authorize.ts'
+import type { ServerDeps } from './deps.ts'
+
+export interface PipelineOptions {
+  readonly log: Log
+  readonly clock: Clock
+  readonly wait: Wait
+  readonly newUuid: () => string
+  /** Default false. */
+  readonly auditEnabled?: boolean
+  /** `ratelimit.attestation`, default true. */
+  readonly limitAttestation?: boolean
+  /** `ratelimit.signing`, default true. */
+  readonly limitSigning?: boolean
+}
+
+const SVID = '/spire.api.server.svid.v1.SVID/'
+const AGENT = '/spire.api.server.agent.v1.Agent/'
+const BUNDLE = '/spire.api.server.bundle.v1.Bundle/'
+
+/** Buckets: calls per second and address, and the methods that share them. */
+const LIMITS = [
+  { perSecond: 1, switch: 'limitAttestation', paths: [`${AGENT}AttestAgent`] },
+  {
+    perSecond: 500,
+    switch: 'limitSigning',
+    paths: [`${SVID}BatchNewX509SVID`, `${SVID}NewDownstreamX509CA`, `${AGENT}RenewAgent`],
+  },
+  { perSecond: 500, switch: 'limitSigning', paths: [`${SVID}NewJWTSVID`] },
+  { perSecond: 500, switch: 'limitSigning', paths: [`${SVID}BatchNewWITSVID`] },
+  { perSecond: 500, switch: undefined, paths: [`${BUNDLE}PublishJWTAuthority`, `${BUNDLE}PublishWITAuthority`] },
+  { perSecond: 10, switch: undefined, paths: [`${AGENT}PostStatus`] },
+] as const
+
+/** The pipeline of the server's methods; both listeners share one, and so the rate limits. */
+export function serverPipeline(options: PipelineOptions): Pipeline<ServerDeps> {
+  const { clock, wait, newUuid } = options
+  const limiters = new Map<string, RateLimiter>()
+  for (const limit of LIMITS) {
+    if (limit.switch !== undefined && options[limit.switch] === false) continue
+    const limiter = new RateLimiter({ perSecond: limit.perSecond, clock, wait })
+    for (const path of limit.paths) limiters.set(path, limiter)
+  }
+  return {
+    authorize,
+    limiterOf: (path) => limiters.get(path),
+    auditEnabled: options.auditEnabled ?? false,
+    log: options.log.child({ subsystem_name: 'api' }),
+    newRequestId: newUuid,
+  }
+}

@@ -1,0 +1,197 @@
+import type * as api from '../../proto/spire/api/server/svid/v1.ts'
+import { type Csr, parseCsr, verifyCsrSignature } from '../core/csr.ts'
+import type { Entry } from '../core/entry.ts'
+import { parseSpiffeId, requireWorkloadId, type SpiffeId } from '../core/spiffe-id.ts'
+import { failure } from '../rpc/failure.ts'
+import type { Call } from '../rpc/method.ts'
+import { authorizedEntries, byId } from './authorized-entries.ts'
+import { OK, runItem } from './batch.ts'
+import type { IssuedJwt, IssuedX509 } from './ca.ts'
+import { idFromWire, idToWire } from './convert.ts'
+import type { ServerDeps } from './deps.ts'
+import { requireDnsName, requireNoWildcardOverlap } from './dns-name.ts'
+import { limited, orInternal, orInvalid } from './outcome.ts'
+
+/** An X509-SVID for what a CSR states, for administrators. */
+export async function mintX509Svid(
+  deps: ServerDeps,
+  request: api.MintX509SVIDRequest,
+  call: Call,
+): Promise<api.MintX509SVIDResponse> {
+  if (request.csr.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing CSR')
+  const csr = await verifiedCsr(deps, request.csr, 'failed to verify CSR signature', call)
+  const [uri, another] = csr.uris
+  if (uri === undefined) throw failure(call.log, 'INVALID_ARGUMENT', 'CSR URI SAN is required')
+  if (another !== undefined) throw failure(call.log, 'INVALID_ARGUMENT', 'only one URI SAN is expected')
+  const id = orInvalid(call, 'CSR URI SAN is invalid', () => requireWorkloadId(parseSpiffeId(uri), deps.trustDomain))
+  orInvalid(call, 'CSR DNS name is invalid', () => csr.dnsNames.forEach(requireDnsName))
+  orInvalid(call, 'CSR DNS name contains a wildcard that covers another non-wildcard name', () =>
+    requireNoWildcardOverlap(csr.dnsNames),
+  )
+  const { spki, dnsNames, subject } = csr
+  const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
+    deps.ca.signWorkloadX509({ id, spki, ttlSeconds: request.ttl, dnsNames, subject }),
+  )
+  if (call.audited) call.audit({ spiffe_id: id, expires_at: svid.expiresAt, serial_num: svid.serialNumber })
+  return { svid: x509ToWire(id, svid) }
+}
+
+/** A JWT-SVID for any workload of the trust domain, for administrators. */
+export async function mintJwtSvid(
+  deps: ServerDeps,
+  request: api.MintJWTSVIDRequest,
+  call: Call,
+): Promise<api.MintJWTSVIDResponse> {
+  requireJwtEnabled(deps, call)
+  const id = orInvalid(call, 'invalid SPIFFE ID', () => requireWorkloadId(idFromWire(request.id), deps.trustDomain))
+  const svid = await signJwt(deps, id, request.audience, request.ttl, false, call)
+  if (call.audited) call.audit({ spiffe_id: id, expires_at: svid.expiresAt })
+  return { svid: jwtToWire(id, svid) }
+}
+
+export async function mintWitSvid(
+  _deps: ServerDeps,
+  _request: api.MintWITSVIDRequest,
+  call: Call,
+): Promise<api.MintWITSVIDResponse> {
+  throw failure(call.log, 'UNIMPLEMENTED', 'WIT functionality is disabled')
+}
+
+/** X509-SVIDs for entries of the calling agent. All are signed at once: items do not wait for each other. */
+export async function batchNewX509Svid(
+  deps: ServerDeps,
+  request: api.BatchNewX509SVIDRequest,
+  call: Call,
+): Promise<api.BatchNewX509SVIDResponse> {
+  if (request.params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
+  await limited(call, request.params.length, 'rejecting request due to certificate signing rate limiting')
+  const entries = byId(await authorizedEntries(deps, call))
+  const results = await Promise.all(
+    request.params.map(async (params) => {
+      const { status, value } = await runItem(
+        call,
+        () => ({ entry_id: params.entryId }),
+        () => newX509Svid(deps, params, entries, call),
+      )
+      return { status, svid: value }
+    }),
+  )
+  return { results }
+}
+
+async function newX509Svid(
+  deps: ServerDeps,
+  params: api.NewX509SVIDParams,
+  entries: ReadonlyMap<string, Entry>,
+  call: Call,
+) {
+  if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
+  if (params.csr.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing CSR')
+  const entry = entries.get(params.entryId)
+  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
+  const { spki } = await verifiedCsr(deps, params.csr, 'invalid CSR signature', call)
+  const { spiffeId: id, dnsNames, x509SvidTtlSeconds: ttlSeconds } = entry
+  const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
+    deps.ca.signWorkloadX509({ id, spki, ttlSeconds, dnsNames }),
+  )
+  return x509ToWire(id, svid)
+}
+
+/** A JWT-SVID for an entry of the calling agent. */
+export async function newJwtSvid(
+  deps: ServerDeps,
+  request: api.NewJWTSVIDRequest,
+  call: Call,
+): Promise<api.NewJWTSVIDResponse> {
+  if (call.audited) call.auditRequest({ entry_id: request.entryId })
+  await limited(call, 1, 'rejecting request due to JWT signing request rate limiting')
+  requireJwtEnabled(deps, call)
+  const entry = byId(await authorizedEntries(deps, call)).get(request.entryId)
+  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
+  const { spiffeId: id, jwtSvidTtlSeconds, jwtSvidIncludeJti } = entry
+  const svid = await signJwt(deps, id, request.audience, jwtSvidTtlSeconds, jwtSvidIncludeJti, call)
+  if (call.audited) call.audit({ spiffe_id: id, expires_at: svid.expiresAt })
+  return { svid: jwtToWire(id, svid) }
+}
+
+/** WIT-SVIDs have no key to be signed with yet, which each item says. */
+export async function batchNewWitSvid(
+  deps: ServerDeps,
+  request: api.BatchNewWITSVIDRequest,
+  call: Call,
+): Promise<api.BatchNewWITSVIDResponse> {
+  if (request.params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
+  await limited(call, request.params.length, 'rejecting request due to certificate signing rate limiting')
+  const entries = byId(await authorizedEntries(deps, call))
+  const results: api.BatchNewWITSVIDResponse_Result[] = []
+  for (const params of request.params) {
+    const { status } = await runItem(
+      call,
+      () => ({ entry_id: params.entryId }),
+      async () => {
+        if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
+        if (params.publicKey.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing public key')
+        if (!entries.has(params.entryId)) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
+        throw failure(
+          call.log,
+          'INTERNAL',
+          'failed to sign WIT-SVID',
+          new Error('WIT key is not available for signing'),
+        )
+      },
+    )
+    results.push({ status: status === OK ? undefined : status, svid: undefined })
+  }
+  return { results }
+}
+
+/** A CA for a server below this one. */
+export async function newDownstreamX509Ca(
+  deps: ServerDeps,
+  request: api.NewDownstreamX509CARequest,
+  call: Call,
+): Promise<api.NewDownstreamX509CAResponse> {
+  await limited(call, 1, 'rejecting request due to downstream CA signing rate limit')
+  const { spki } = await verifiedCsr(deps, request.csr, 'invalid CSR signature', call)
+  const ca = await orInternal(call, 'failed to sign downstream X.509 CA', () =>
+    deps.ca.signDownstreamCa(spki, request.preferredTtl),
+  )
+  const bundle = await orInternal(call, 'failed to fetch bundle', () => deps.bundle.get())
+  if (bundle === undefined) throw failure(call.log, 'NOT_FOUND', 'bundle not found')
+  if (call.audited) call.audit({ expires_at: ca.expiresAt })
+  return { caCertChain: [...ca.chain], x509Authorities: bundle.x509Authorities.map((authority) => authority.der) }
+}
+
+async function verifiedCsr(deps: ServerDeps, der: Uint8Array, complaint: string, call: Call): Promise<Csr> {
+  const csr = orInvalid(call, 'malformed CSR', () => parseCsr(der))
+  try {
+    await verifyCsrSignature(csr, deps.verify)
+  } catch (error) {
+    throw failure(call.log, 'INVALID_ARGUMENT', complaint, error)
+  }
+  return csr
+}
+
+async function signJwt(
+  deps: ServerDeps,
+  id: SpiffeId,
+  audience: readonly string[],
+  ttlSeconds: number,
+  includeJti: boolean,
+  call: Call,
+): Promise<IssuedJwt> {
+  if (audience.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'at least one audience is required')
+  return orInternal(call, 'failed to sign JWT-SVID', () => deps.ca.signJwt({ id, audience, ttlSeconds, includeJti }))
+}
+
+function requireJwtEnabled(deps: ServerDeps, call: Call): void {
+  if (!deps.jwtSvidsEnabled) throw failure(call.log, 'UNIMPLEMENTED', 'JWT functionality is disabled')
+}
+
+function x509ToWire(id: SpiffeId, svid: IssuedX509) {
+  return { certChain: [...svid.chain], id: idToWire(id), expiresAt: svid.expiresAt, hint: '' }
+}
+
+function jwtToWire(id: SpiffeId, svid: IssuedJwt) {
+  return { token: svid.token, id: idToWire(id), expiresAt: svid.expiresAt, issuedAt: svid.issuedAt, hint: '' }
+}
