@@ -1,0 +1,130 @@
+import { errorMessage } from '../core/error.ts'
+import { type DecodedObject, decodeObject, type Fields, type UnknownKeys } from './decode.ts'
+import { ConfigError, parseHcl } from './hcl.ts'
+
+/** A line for the log that reading a configuration gave rise to. */
+export interface ConfigNotice {
+  readonly level: 'warn' | 'error'
+  readonly message: string
+  readonly fields?: Readonly<Record<string, string | boolean>>
+}
+
+/** `health_checks { }`. */
+export const HEALTH_CHECKS = {
+  listener_enabled: 'bool',
+  bind_address: 'string',
+  bind_port: 'string',
+  live_path: 'string',
+  ready_path: 'string',
+} as const satisfies Fields
+
+export interface HealthCheckOptions {
+  readonly enabled: boolean
+  readonly host: string
+  readonly port: number
+  readonly livePath: string
+  readonly readyPath: string
+}
+
+export function readHealthChecks(fields: DecodedObject<typeof HEALTH_CHECKS> | undefined): HealthCheckOptions {
+  return {
+    enabled: fields?.listener_enabled ?? false,
+    host: fields?.bind_address || 'localhost',
+    port: Number(fields?.bind_port || '80'),
+    livePath: fields?.live_path || '/live',
+    readyPath: fields?.ready_path || '/ready',
+  }
+}
+
+/** `telemetry { }`: what is checked here is only that its keys exist; sinks read their own. */
+export const TELEMETRY = {
+  prometheus: {
+    host: 'string',
+    port: 'int',
+    tls: {
+      cert_file: 'string',
+      key_file: 'string',
+      client_ca_file: 'string',
+      use_spire_svid: 'bool',
+      authorized_spiffe_ids: 'strings',
+    },
+  },
+  dogstatsd: { list: { address: 'string' } },
+  statsd: { list: { address: 'string' } },
+  m3: { list: { address: 'string', env: 'string' } },
+  inmem: { enabled: 'bool' },
+  metricprefix: 'string',
+  enabletrustdomainlabel: 'bool',
+  enablehostnamelabel: 'bool',
+  allowedprefixes: 'strings',
+  blockedprefixes: 'strings',
+  allowedlabels: 'strings',
+  blockedlabels: 'strings',
+} as const satisfies Fields
+
+/** What SPIRE calls the sections whose keys it checks; keys elsewhere are not looked at. */
+const SECTIONS: Readonly<Record<string, string>> = {
+  root: 'top-level',
+  'root.server': 'server',
+  'root.agent': 'agent',
+  'root.server.ca_subject': 'ca_subject',
+  'root.server.ratelimit': 'ratelimit',
+  'root.server.federation.bundle_endpoint': 'bundle endpoint',
+  'root.server.federation.bundle_endpoint.acme': 'bundle endpoint ACME',
+  'root.agent.experimental.ratelimit': 'experimental.ratelimit',
+  'root.agent.experimental.broker': 'experimental.broker',
+  'root.telemetry.prometheus': 'Prometheus',
+  'root.telemetry.inmem': 'InMem',
+  'root.health_checks': 'health check',
+}
+
+const LISTED: readonly (readonly [RegExp, string])[] = [
+  [/^root\.telemetry\.dogstatsd\[\d+\]$/, 'DogStatsd'],
+  [/^root\.telemetry\.statsd\[\d+\]$/, 'Statsd'],
+  [/^root\.telemetry\.m3\[\d+\]$/, 'M3'],
+]
+
+export interface ReadFile<F extends Fields> {
+  readonly values: DecodedObject<F>
+  readonly unknown: readonly UnknownKeys[]
+}
+
+/**
+ * Decodes a whole configuration file.
+ * @param name how errors name the file
+ * @throws ConfigError `unable to decode configuration at "<name>": ...`
+ */
+export function readConfigFile<F extends Fields>(text: string, name: string, fields: F): ReadFile<F> {
+  const unknown: UnknownKeys[] = []
+  try {
+    const values = decodeObject(parseHcl(text), fields, {
+      path: 'root',
+      unknown(path, keys) {
+        const section = SECTIONS[path] ?? LISTED.find(([pattern]) => pattern.test(path))?.[1]
+        if (section) unknown.push({ section, keys })
+      },
+    })
+    return { values, unknown }
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    throw new ConfigError(`unable to decode configuration at ${JSON.stringify(name)}: ${errorMessage(error)}`)
+  }
+}
+
+/** Notices for unknown keys, which make the configuration unusable. */
+export function unknownKeyNotices(unknown: readonly UnknownKeys[]): ConfigNotice[] {
+  return unknown.map(({ section, keys }) => ({
+    level: 'error',
+    message: 'Unknown configuration detected',
+    fields: { section, keys: keys.join(',') },
+  }))
+}
+
+/** A configuration refused for its unknown keys; the notices say which. */
+export class UnknownConfigError extends ConfigError {
+  readonly notices: readonly ConfigNotice[]
+  constructor(notices: readonly ConfigNotice[]) {
+    super('unknown configuration detected')
+    this.notices = notices
+  }
+}

@@ -1,0 +1,309 @@
+import { errorMessage } from '../core/error.ts'
+import { KEY_TYPES, type KeyType } from '../core/key-type.ts'
+import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.ts'
+import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
+import type { DistinguishedName } from '../core/x509-name.ts'
+import type { DecodedObject, Fields } from './decode.ts'
+import { formatDuration, parseDuration } from './duration.ts'
+import {
+  type ConfigNotice,
+  HEALTH_CHECKS,
+  type HealthCheckOptions,
+  readConfigFile,
+  readHealthChecks,
+  TELEMETRY,
+  UnknownConfigError,
+  unknownKeyNotices,
+} from './file.ts'
+import { ConfigError } from './hcl.ts'
+import { type LoggingOptions, readLogging } from './logging.ts'
+import { type PluginConfig, readPlugins } from './plugins.ts'
+
+/** What `turret-server run` is told; every default is applied. */
+export interface ServerOptions {
+  readonly trustDomain: TrustDomain
+  readonly dataDir: string
+  readonly bindAddress: string
+  readonly bindPort: number
+  readonly socketPath: string
+  readonly adminIds: readonly SpiffeId[]
+  readonly agentTtlSeconds: number
+  readonly x509SvidTtlSeconds: number
+  readonly jwtSvidTtlSeconds: number
+  readonly caTtlSeconds: number
+  readonly caKeyType: KeyType
+  readonly jwtKeyType: KeyType
+  readonly caSubject: DistinguishedName
+  readonly jwtIssuer: string | undefined
+  readonly disableJwtSvids: boolean
+  readonly auditLogEnabled: boolean
+  readonly rateLimitAttestation: boolean
+  readonly rateLimitSigning: boolean
+  readonly requirePqKem: boolean
+  readonly agentSpiffeIdAsSelector: boolean
+  /** undefined: attested nodes are never pruned. */
+  readonly pruneAttestedNodesExpiredForSeconds: number | undefined
+  readonly pruneAttestedNodesBatchSize: number
+  readonly pruneTofuNodes: boolean
+  readonly logging: LoggingOptions
+  readonly plugins: readonly PluginConfig[]
+  readonly healthChecks: HealthCheckOptions
+  /** To be logged at start. */
+  readonly notices: readonly ConfigNotice[]
+}
+
+/** Values of command line flags; an empty one counts as not given. */
+export interface ServerFlags {
+  readonly bindAddress?: string
+  readonly serverPort?: number
+  readonly dataDir?: string
+  readonly trustDomain?: string
+  readonly socketPath?: string
+  readonly logFile?: string
+  readonly logFormat?: string
+  readonly logLevel?: string
+  readonly logSourceLocation?: boolean
+  readonly allowUnknownConfig?: boolean
+}
+
+const DURATION_OR_TEXT = 'string'
+
+const FIELDS = {
+  server: {
+    bind_address: 'string',
+    bind_port: 'int',
+    socket_path: 'string',
+    trust_domain: 'string',
+    data_dir: 'string',
+    admin_ids: 'strings',
+    agent_ttl: DURATION_OR_TEXT,
+    audit_log_enabled: 'bool',
+    ca_key_type: 'string',
+    ca_subject: { country: 'strings', organization: 'strings', common_name: 'string' },
+    ca_ttl: DURATION_OR_TEXT,
+    default_x509_svid_ttl: DURATION_OR_TEXT,
+    default_jwt_svid_ttl: DURATION_OR_TEXT,
+    disable_jwt_svids: 'bool',
+    jwt_issuer: 'string',
+    jwt_key_type: 'string',
+    log_file: 'string',
+    log_level: 'string',
+    log_format: 'string',
+    log_source_location: 'bool',
+    max_attested_node_info_staleness: DURATION_OR_TEXT,
+    profiling_enabled: 'bool',
+    profiling_port: 'int',
+    profiling_freq: 'int',
+    profiling_names: 'strings',
+    proxy_protocol_trusted_cidrs: 'strings',
+    prune_attested_nodes_expired_for: DURATION_OR_TEXT,
+    prune_attested_nodes_batch_size: 'int',
+    prune_tofu_nodes: 'bool',
+    ratelimit: { attestation: 'bool', signing: 'bool' },
+    federation: {
+      bundle_endpoint: {
+        address: 'string',
+        port: 'int',
+        refresh_hint: DURATION_OR_TEXT,
+        acme: { directory_url: 'string', domain_name: 'string', email: 'string', tos_accepted: 'bool' },
+        profile: 'any',
+      },
+      federates_with: 'any',
+    },
+    experimental: {
+      cache_reload_interval: DURATION_OR_TEXT,
+      full_cache_reload_interval: DURATION_OR_TEXT,
+      events_based_cache: 'bool',
+      prune_events_older_than: DURATION_OR_TEXT,
+      event_timeout: DURATION_OR_TEXT,
+      sql_transaction_timeout: DURATION_OR_TEXT,
+      auth_opa_policy_engine: 'any',
+      agent_spiffe_id_as_selector: 'bool',
+      require_pq_kem: 'bool',
+      wit_key_type: 'string',
+      wit_issuer: 'string',
+      feature_flags: 'strings',
+      named_pipe_name: 'string',
+    },
+  },
+  plugins: 'any',
+  telemetry: TELEMETRY,
+  health_checks: HEALTH_CHECKS,
+} as const satisfies Fields
+
+const DEFAULT_SOCKET = '/tmp/spire-server/private/api.sock'
+const SEVEN_DAYS = 7 * 86400
+const KNOWN_FEATURE_FLAGS: ReadonlySet<string> = new Set(['wit-svid', 'i_am_a_test_flag'])
+
+/**
+ * Reads a server configuration. Flags win over the file, the file over defaults; a false, zero or empty value never overrides.
+ *
+ * @param name how errors name the file
+ * @throws ConfigError with SPIRE's texts, in SPIRE's order of checks
+ * @see cli-and-config.md 6
+ */
+export function readServerConfig(text: string, name: string, flags: ServerFlags = {}): ServerOptions {
+  const { values, unknown } = readConfigFile(text, name, FIELDS)
+  const server = values.server ?? {}
+  const bindAddress = flags.bindAddress || server.bind_address || '0.0.0.0'
+  const bindPort = flags.serverPort || server.bind_port || 8081
+  const trustDomainText = flags.trustDomain || server.trust_domain || ''
+  const dataDir = flags.dataDir || server.data_dir || ''
+  if (trustDomainText === '') throw new ConfigError('trust_domain must be configured')
+  if (dataDir === '') throw new ConfigError('data_dir must be configured')
+  if (!values.plugins) throw new ConfigError('plugins section must be configured')
+  checkFederation(server.federation)
+  const experimental = server.experimental ?? {}
+  if (experimental.event_timeout && experimental.sql_transaction_timeout) {
+    throw new ConfigError('both experimental sql_transaction_timeout and event_timeout set, only set event_timeout')
+  }
+  for (const cidr of server.proxy_protocol_trusted_cidrs ?? []) {
+    if (!/^[0-9a-fA-F.:]+\/\d{1,3}$/.test(cidr)) {
+      throw new ConfigError(
+        `invalid proxy_protocol_trusted_cidrs value ${JSON.stringify(cidr)}: invalid CIDR address: ${cidr}`,
+      )
+    }
+  }
+  if (experimental.named_pipe_name) {
+    throw new ConfigError(
+      'invalid configuration: named_pipe_name is not supported in this platform; please use socket_path instead',
+    )
+  }
+  const unknownFlags = (experimental.feature_flags ?? []).filter((flag) => !KNOWN_FEATURE_FLAGS.has(flag))
+  if (unknownFlags.length > 0)
+    throw new ConfigError(`error loading feature flags: unknown feature flag(s): [${unknownFlags.join(' ')}]`)
+  const logging = readLogging({
+    log_level: flags.logLevel || server.log_level || 'INFO',
+    log_format: flags.logFormat || server.log_format || '',
+    log_file: flags.logFile || server.log_file || '',
+    log_source_location: (flags.logSourceLocation || server.log_source_location) ?? false,
+  })
+  const trustDomain = prefixed(`could not parse trust_domain ${JSON.stringify(trustDomainText)}`, () =>
+    parseTrustDomain(trustDomainText),
+  )
+  const duration = (value: string | undefined, what: string) =>
+    value ? prefixed(`could not parse ${what} ${JSON.stringify(value)}`, () => parseDuration(value)) : undefined
+  duration(server.max_attested_node_info_staleness, 'max attested node staleness')
+  const adminIds = (server.admin_ids ?? []).map((id) =>
+    prefixed(`could not parse admin ID ${JSON.stringify(id)}`, () => parseSpiffeId(id)),
+  )
+  const agentTtl = duration(server.agent_ttl, 'agent ttl')
+  const x509Ttl = duration(server.default_x509_svid_ttl, 'default X509 SVID ttl') ?? 3600
+  const jwtTtl = duration(server.default_jwt_svid_ttl, 'default JWT SVID ttl') ?? 300
+  const caTtl = duration(server.ca_ttl, 'default CA ttl') ?? 86400
+  const caKeyType = keyType(server.ca_key_type, 'ca_key_type') ?? 'ec-p256'
+  const jwtKeyType = keyType(server.jwt_key_type, 'jwt_key_type') ?? caKeyType
+  keyType(experimental.wit_key_type, 'wit_key_type')
+  const pruneAfter = server.prune_attested_nodes_expired_for
+  const pruneNodes = pruneAfter
+    ? prefixed('could not parse prune_attested_nodes_expired_for', () => parseDuration(pruneAfter))
+    : undefined
+  for (const [value, what] of [
+    [experimental.cache_reload_interval, 'cache reload interval'],
+    [experimental.full_cache_reload_interval, 'full cache reload interval'],
+    [experimental.prune_events_older_than, 'prune events interval'],
+    [experimental.sql_transaction_timeout, 'SQL transaction timeout interval'],
+    [experimental.event_timeout, 'event timeout interval'],
+  ] as const) {
+    if (value) prefixed(`could not parse ${what}`, () => parseDuration(value))
+  }
+  const plugins = readPlugins(values.plugins)
+  if (unknown.length > 0 && !flags.allowUnknownConfig) throw new UnknownConfigError(unknownKeyNotices(unknown))
+
+  return {
+    trustDomain,
+    dataDir,
+    bindAddress,
+    bindPort,
+    socketPath: flags.socketPath || server.socket_path || DEFAULT_SOCKET,
+    adminIds,
+    agentTtlSeconds: agentTtl ?? x509Ttl,
+    x509SvidTtlSeconds: x509Ttl,
+    jwtSvidTtlSeconds: jwtTtl,
+    caTtlSeconds: caTtl,
+    caKeyType,
+    jwtKeyType,
+    caSubject: caSubject(server.ca_subject),
+    jwtIssuer: server.jwt_issuer || undefined,
+    disableJwtSvids: server.disable_jwt_svids ?? false,
+    auditLogEnabled: server.audit_log_enabled ?? false,
+    rateLimitAttestation: server.ratelimit?.attestation ?? true,
+    rateLimitSigning: server.ratelimit?.signing ?? true,
+    requirePqKem: experimental.require_pq_kem ?? false,
+    agentSpiffeIdAsSelector: experimental.agent_spiffe_id_as_selector ?? false,
+    pruneAttestedNodesExpiredForSeconds: pruneNodes,
+    pruneAttestedNodesBatchSize: server.prune_attested_nodes_batch_size || 1000,
+    pruneTofuNodes: server.prune_tofu_nodes ?? false,
+    logging,
+    plugins,
+    healthChecks: readHealthChecks(values.health_checks),
+    notices: [
+      ...(server.experimental ? [EXPERIMENTAL_NOTICE] : []),
+      ...(experimental.feature_flags ?? []).map((flag) => warning(`Developer feature flag "${flag}" has been enabled`)),
+      ...ttlNotices(caTtl, { agent_ttl: agentTtl, default_x509_svid_ttl: x509Ttl, default_jwt_svid_ttl: jwtTtl }),
+      ...(trustDomain.length > 255
+        ? [
+            warning(
+              'Configured trust domain name should be less than 255 characters to be SPIFFE compliant; a longer trust domain name may impact interoperability',
+            ),
+          ]
+        : []),
+    ],
+  }
+}
+
+export const EXPERIMENTAL_NOTICE = warning(
+  'Experimental features have been enabled. Please see doc/upgrading.md for upgrade and compatibility considerations for experimental features.',
+)
+
+function warning(message: string): ConfigNotice {
+  return { level: 'warn', message }
+}
+
+/** An SVID cannot outlive the CA that is about to be replaced: says so where a lifetime is too long to be kept. */
+function ttlNotices(caTtl: number, ttls: Readonly<Record<string, number | undefined>>): ConfigNotice[] {
+  const longest = Math.min(caTtl / 6, SEVEN_DAYS)
+  return Object.entries(ttls)
+    .filter(([, ttl]) => ttl !== undefined && ttl > longest)
+    .map(([key]) =>
+      warning(
+        `${key} is too high for the configured ca_ttl value. SVIDs with shorter lifetimes may be issued. Please set ${key} to ${formatDuration(longest)} or less, or the ca_ttl to ${formatDuration(ttls[key]! * 6)} or more, to guarantee the full ${key} lifetime when CA rotations are scheduled.`,
+      ),
+    )
+}
+
+function caSubject(
+  fields:
+    | { readonly country?: readonly string[]; readonly organization?: readonly string[]; readonly common_name?: string }
+    | undefined,
+): DistinguishedName {
+  const given = {
+    ...(fields?.country?.length ? { country: fields.country } : {}),
+    ...(fields?.organization?.length ? { organization: fields.organization } : {}),
+    ...(fields?.common_name ? { commonName: fields.common_name } : {}),
+  }
+  return Object.keys(given).length > 0 ? given : { country: ['US'], organization: ['SPIFFE'] }
+}
+
+function keyType(text: string | undefined, key: string): KeyType | undefined {
+  if (!text) return undefined
+  const name = text.toLowerCase()
+  if (Object.hasOwn(KEY_TYPES, name)) return name as KeyType
+  throw new ConfigError(
+    `error parsing ${key}: key type "${text}" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]`,
+  )
+}
+
+function checkFederation(federation: DecodedObject<(typeof FIELDS)['server']['federation']> | undefined): void {
+  const acme = federation?.bundle_endpoint?.acme
+  if (acme && !acme.domain_name) throw new ConfigError('federation.bundle_endpoint.acme.domain_name must be configured')
+  if (acme && !acme.email) throw new ConfigError('federation.bundle_endpoint.acme.email must be configured')
+}
+
+function prefixed<T>(message: string, parse: () => T): T {
+  try {
+    return parse()
+  } catch (error) {
+    throw new ConfigError(`${message}: ${errorMessage(error)}`)
+  }
+}
