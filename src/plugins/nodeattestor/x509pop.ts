@@ -1,0 +1,296 @@
+import { constants, createHash, createPublicKey, randomBytes, verify } from 'node:crypto'
+import { BlockList, isIP } from 'node:net'
+import { base64, fromBase64 } from '../../core/base64.ts'
+import { type Certificate, KEY_USAGE, parseCertificate, parseName } from '../../core/certificate.ts'
+import { type Clock, epochSeconds } from '../../core/clock.ts'
+import { hex } from '../../core/der.ts'
+import { errorMessage, type StatusCode, StatusError } from '../../core/error.ts'
+import { verifyPath } from '../../core/path-validation.ts'
+import type { NodeAttestationContext, NodeAttestationStep, NodeAttestor } from '../../core/plugin.ts'
+import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
+import { spiffeId } from '../../core/spiffe-id.ts'
+import type { TrustDomain } from '../../core/trust-domain.ts'
+import { type AgentPath, parseAgentPathTemplate } from './agent-path-template.ts'
+
+export const X509POP = 'x509pop'
+
+export interface X509PopOptions {
+  readonly trustDomain: TrustDomain
+  /** `spiffe`: the chain must verify against the server's own bundle. */
+  readonly mode: 'external_pki' | 'spiffe'
+  /** The trusted roots at this moment. */
+  readonly roots: () => Promise<readonly Certificate[]>
+  readonly clock: Clock
+  readonly verify: VerifySignature
+  /** Default `/{{ .PluginName }}/{{ .Fingerprint }}`, in spiffe mode `/{{ .PluginName }}/{{ .SVIDPathTrimmed }}`. */
+  readonly agentPathTemplate?: string
+  /** Default `/spire-exchange/`. */
+  readonly spiffePrefix?: string
+  /** Default 4. */
+  readonly maxIntermediates?: number
+  /** Bits, default 8192. */
+  readonly maxRsaKeySize?: number
+  /** Default false. */
+  readonly verifyClientIp?: boolean
+}
+
+const FIELDS = [
+  'PluginName',
+  'Fingerprint',
+  'SerialNumberHex',
+  'TrustDomain',
+  'SVIDPathTrimmed',
+  'Subject.CommonName',
+] as const
+const NONCE_BYTES = 32
+const COMMON_NAME = '2.5.4.3'
+const IP_NAME = 7
+
+/** What has to be known when the response comes. */
+interface State {
+  readonly leaf: string
+  readonly authorities: readonly string[]
+  readonly nonce: string
+}
+
+/**
+ * Attests nodes that hold the key of an X.509 certificate. Numbers and sizes are checked before anything costly is done
+ * with a chain: a client without credentials sends it.
+ * @throws Error if an option is wrong
+ */
+export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
+  const { mode, maxIntermediates = 4, maxRsaKeySize = 8192 } = options
+  if (maxIntermediates <= 0) throw new Error('max_intermediates must be greater than 0')
+  if (maxRsaKeySize <= 0) throw new Error('max_rsa_key_size must be greater than 0')
+  const standard =
+    mode === 'spiffe' ? '/{{ .PluginName }}/{{ .SVIDPathTrimmed }}' : '/{{ .PluginName }}/{{ .Fingerprint }}'
+  const agentPath = parseAgentPathTemplate(options.agentPathTemplate || standard, FIELDS)
+  const prefix = options.spiffePrefix ?? '/spire-exchange/'
+  const spiffePrefix = prefix.endsWith('/') ? prefix : `${prefix}/`
+
+  async function start(payload: Uint8Array, context: NodeAttestationContext): Promise<NodeAttestationStep> {
+    const encoded = certificatesOf(payload)
+    if (encoded.length === 0) throw refused('INVALID_ARGUMENT', 'no certificate to attest')
+    if (encoded.length - 1 > maxIntermediates) throw refused('INVALID_ARGUMENT', 'too many intermediate certificates')
+    const leaf = parsed(encoded[0]!, 'leaf certificate', maxRsaKeySize)
+    const intermediates = encoded
+      .slice(1)
+      .map((der, index) => parsed(der, `intermediate certificate ${index}`, maxRsaKeySize))
+    const roots = await rootsOf(options)
+    let path: readonly Certificate[]
+    try {
+      path = await verifyPath({
+        leaf,
+        intermediates,
+        roots,
+        at: epochSeconds(options.clock),
+        verify: options.verify,
+      })
+    } catch (error) {
+      throw refused('PERMISSION_DENIED', `certificate verification failed: ${errorMessage(error)}`, error)
+    }
+    if (options.verifyClientIp) requireAddress(leaf, context.peerAddress)
+    const nonce = base64(randomBytes(NONCE_BYTES))
+    const state: State = { leaf: base64(leaf.der), authorities: path.slice(1).map(fingerprint), nonce }
+    return { challenge: json(challengeFor(leaf, nonce)), state: json(state) }
+  }
+
+  async function resume(state: Uint8Array, response: Uint8Array): Promise<NodeAttestationStep> {
+    const { leaf: encodedLeaf, authorities, nonce } = JSON.parse(new TextDecoder().decode(state)) as State
+    const leaf = parseCertificate(fromBase64(encodedLeaf))
+    verifyResponse(leaf, fromBase64(nonce), response)
+    const sans = sanSelectors(leaf, options.trustDomain)
+    const id = agentId(options.trustDomain, agentPath, leaf, mode === 'spiffe' ? svidPath(leaf, spiffePrefix) : '')
+    const commonName = commonNameOf(leaf)
+    return {
+      attributes: {
+        spiffeId: id,
+        selectorValues: [
+          ...(commonName ? [`subject:cn:${commonName}`] : []),
+          ...new Set(authorities.map((text) => `ca:fingerprint:${text}`)),
+          `serialnumber:${serialHex(leaf)}`,
+          ...[...sans].map(([key, value]) => `san:${key}:${value}`),
+        ],
+        canReattest: true,
+      },
+    }
+  }
+
+  return { name: X509POP, start, resume }
+}
+
+function certificatesOf(payload: Uint8Array): readonly string[] {
+  let data: unknown
+  try {
+    data = JSON.parse(new TextDecoder().decode(payload))
+  } catch (error) {
+    throw refused('INVALID_ARGUMENT', `failed to unmarshal data: ${errorMessage(error)}`, error)
+  }
+  const certificates = (data as { certificates?: unknown } | null)?.certificates ?? []
+  if (!Array.isArray(certificates) || !certificates.every((item) => typeof item === 'string')) {
+    throw refused('INVALID_ARGUMENT', 'failed to unmarshal data: certificates is not a list of strings')
+  }
+  return certificates
+}
+
+function parsed(encoded: string, what: string, maxRsaKeySize: number): Certificate {
+  let certificate: Certificate
+  try {
+    certificate = parseCertificate(fromBase64(encoded))
+  } catch (error) {
+    throw refused('INVALID_ARGUMENT', `unable to parse ${what}: ${errorMessage(error)}`, error)
+  }
+  const key = parsePublicKey(certificate.spki)
+  if (key.kind === 'rsa' && key.bits > maxRsaKeySize) throw refused('INVALID_ARGUMENT', `${what} key size too large`)
+  return certificate
+}
+
+async function rootsOf(options: X509PopOptions): Promise<readonly Certificate[]> {
+  try {
+    return await options.roots()
+  } catch (error) {
+    throw refused('INTERNAL', `failed to get trust bundle: ${errorMessage(error)}`, error)
+  }
+}
+
+function challengeFor(leaf: Certificate, nonce: string) {
+  if (((leaf.keyUsage ?? 0) & KEY_USAGE.digitalSignature) === 0) {
+    throw refused('INTERNAL', 'unable to generate challenge: certificate not intended for digital signature use')
+  }
+  const { kind } = parsePublicKey(leaf.spki)
+  if (kind === 'ed25519') {
+    throw refused('INTERNAL', 'unable to generate challenge: unsupported public key type ed25519.PublicKey')
+  }
+  return {
+    rsa_signature: kind === 'rsa' ? { nonce } : null,
+    ecdsa_signature: kind === 'ec' ? { nonce } : null,
+  }
+}
+
+interface Response {
+  readonly rsa_signature?: { readonly nonce: string; readonly signature: string } | null
+  readonly ecdsa_signature?: { readonly nonce: string; readonly r: string; readonly s: string } | null
+}
+
+function verifyResponse(leaf: Certificate, nonce: Uint8Array, bytes: Uint8Array): void {
+  let answer: Response | null
+  try {
+    answer = JSON.parse(new TextDecoder().decode(bytes))
+  } catch (error) {
+    throw refused('INVALID_ARGUMENT', `unable to unmarshal challenge response: ${errorMessage(error)}`, error)
+  }
+  const info = parsePublicKey(leaf.spki)
+  const key = createPublicKey({ key: Buffer.from(leaf.spki), format: 'der', type: 'spki' })
+  if (info.kind === 'rsa') {
+    const rsa = answer?.rsa_signature
+    if (!rsa) throw unproven('expecting RSA response')
+    const options = { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO }
+    const signature = field(rsa.signature)
+    if (!verify('sha256', bothNonces(nonce, rsa.nonce), options, signature))
+      throw unproven('RSA signature verify failed')
+    return
+  }
+  const ecdsa = answer?.ecdsa_signature
+  if (!ecdsa) throw unproven('expecting ECDSA response')
+  const size = info.kind === 'ec' ? info.coordinateBytes : 0
+  const signature = new Uint8Array(2 * size)
+  const numbers = [field(ecdsa.r), field(ecdsa.s)]
+  if (numbers.some((number) => number.length > size)) throw unproven('ECDSA signature verify failed')
+  for (const [index, number] of numbers.entries()) signature.set(number, (index + 1) * size - number.length)
+  const data = bothNonces(nonce, ecdsa.nonce)
+  if (!verify('sha256', data, { key, dsaEncoding: 'ieee-p1363' }, signature)) {
+    throw unproven('ECDSA signature verify failed')
+  }
+}
+
+function bothNonces(challenge: Uint8Array, response: string): Uint8Array {
+  const own = field(response)
+  if (own.length !== NONCE_BYTES) throw unproven('invalid response nonce')
+  return Buffer.concat([challenge, own])
+}
+
+/** A byte field of the response. */
+function field(text: unknown): Uint8Array {
+  try {
+    if (typeof text === 'string') return fromBase64(text)
+  } catch (error) {
+    throw refused('INVALID_ARGUMENT', `unable to unmarshal challenge response: ${errorMessage(error)}`, error)
+  }
+  throw refused('INVALID_ARGUMENT', 'unable to unmarshal challenge response: a byte field is missing')
+}
+
+function requireAddress(leaf: Certificate, peerAddress: string): void {
+  const family = isIP(peerAddress)
+  if (family === 0) throw refused('INTERNAL', 'client IP not available for verification')
+  const allowed = new BlockList()
+  for (const name of leaf.subjectAltNames) {
+    if (name.type !== IP_NAME) continue
+    if (name.value.length === 4) allowed.addAddress(name.value.join('.'), 'ipv4')
+    else if (name.value.length === 16) allowed.addAddress(hex(name.value).replace(/(.{4})(?!$)/g, '$1:'), 'ipv6')
+  }
+  if (!allowed.check(peerAddress, family === 4 ? 'ipv4' : 'ipv6')) {
+    throw refused('PERMISSION_DENIED', `client IP ${peerAddress} does not match any certificate IP SAN`)
+  }
+}
+
+function svidPath(leaf: Certificate, prefix: string): string {
+  const uri = leaf.uris.find((text) => text.startsWith('spiffe://'))
+  if (uri === undefined) throw refused('PERMISSION_DENIED', 'valid SVID x509 cert not found')
+  const slash = uri.indexOf('/', 'spiffe://'.length)
+  const path = slash < 0 ? '' : uri.slice(slash)
+  if (!path.startsWith(prefix)) throw refused('PERMISSION_DENIED', 'x509 cert doesnt match SVID prefix')
+  return path.slice(prefix.length)
+}
+
+/** `x509pop://<td>/<key>/<value>` in the URI SANs. */
+function sanSelectors(leaf: Certificate, trustDomain: TrustDomain): ReadonlyMap<string, string> {
+  const start = `${X509POP}://${trustDomain}/`
+  const found = new Map<string, string>()
+  for (const uri of leaf.uris) {
+    if (!uri.startsWith(start)) continue
+    const [, key, value] = /^([^/]+)\/(.+)$/.exec(uri.slice(start.length)) ?? []
+    if (key !== undefined && value !== undefined) found.set(key, value)
+  }
+  return found
+}
+
+function agentId(trustDomain: TrustDomain, agentPath: AgentPath, leaf: Certificate, svidPathTrimmed: string) {
+  const values = new Map<string, string>([
+    ['PluginName', X509POP],
+    ['Fingerprint', fingerprint(leaf)],
+    ['SerialNumberHex', serialHex(leaf)],
+    ['TrustDomain', trustDomain],
+    ['SVIDPathTrimmed', svidPathTrimmed],
+    ['Subject.CommonName', commonNameOf(leaf)],
+  ])
+  try {
+    return spiffeId(trustDomain, `/spire/agent${agentPath(values)}`)
+  } catch (error) {
+    throw refused('INTERNAL', `failed to make spiffe id: ${errorMessage(error)}`, error)
+  }
+}
+
+function commonNameOf(leaf: Certificate): string {
+  return parseName(leaf.subject).findLast((attribute) => attribute.oid === COMMON_NAME)?.value ?? ''
+}
+
+/** SHA-1 names a certificate here, as everywhere in SPIRE; it protects nothing. */
+function fingerprint(certificate: Certificate): string {
+  return createHash('sha1').update(certificate.der).digest('hex')
+}
+
+function serialHex(certificate: Certificate): string {
+  return hex(certificate.serial).replace(/^(?:00)+(?=..)/, '')
+}
+
+function json(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value))
+}
+
+function unproven(reason: string): StatusError {
+  return refused('PERMISSION_DENIED', `challenge response verification failed: ${reason}`)
+}
+
+function refused(code: StatusCode, message: string, cause?: unknown): StatusError {
+  return new StatusError(code, message, { cause })
+}
