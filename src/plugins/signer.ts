@@ -30,12 +30,16 @@ export async function generateSigner(type: KeyType): Promise<MemorySigner> {
   return signerOf(privateKey, type)
 }
 
+const ENCODINGS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE KEY': 'pkcs1' } as const
+
 /**
- * A signer of a PKCS#8 key.
+ * A signer of a private key in DER: PKCS#8, or what another PEM label stands for.
  * @throws Error if it is no key, or of a type that SPIRE makes none of
  */
-export function importSigner(pkcs8: Uint8Array): MemorySigner {
-  const key = createPrivateKey({ key: Buffer.from(pkcs8), format: 'der', type: 'pkcs8' })
+export function importSigner(der: Uint8Array, label: string = 'PRIVATE KEY'): MemorySigner {
+  const encoding = ENCODINGS[label as keyof typeof ENCODINGS]
+  if (!encoding) throw new Error(`a PEM block "${label}" is no private key`)
+  const key = createPrivateKey({ key: Buffer.from(der), format: 'der', type: encoding })
   const type = keyTypeOf(parsePublicKey(spkiOf(key)))
   if (!type) throw new Error('the key is of an unsupported type')
   return signerOf(key, type)

@@ -1,0 +1,149 @@
+import {
+  GetBundleRequest,
+  PublishJWTAuthorityRequest,
+  PublishJWTAuthorityResponse,
+} from '../../proto/spire/api/server/bundle/v1.ts'
+import { NewDownstreamX509CARequest, NewDownstreamX509CAResponse } from '../../proto/spire/api/server/svid/v1.ts'
+import { Bundle as WireBundle } from '../../proto/spire/api/types.ts'
+import { WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
+import type { Bundle, JwtAuthority, X509Authority } from '../core/bundle.ts'
+import { equalBytes } from '../core/der.ts'
+import { errorMessage, StatusError } from '../core/error.ts'
+import type { Log } from '../core/log.ts'
+import type { UpstreamAuthority, UpstreamX509Ca } from '../core/plugin.ts'
+import type { MessageType } from '../rpc/method.ts'
+
+interface RemoteMethod<Req, Res> {
+  readonly path: string
+  readonly request: MessageType<Req>
+  readonly response: MessageType<Res>
+}
+
+/** The upstream server, called with the SVID that our own agent gave us. */
+export interface UpstreamServer {
+  unary<Req, Res>(method: RemoteMethod<Req, Res>, request: Req, options: { readonly timeoutMs: number }): Promise<Res>
+  serverStream<Req, Res>(
+    method: RemoteMethod<Req, Res>,
+    request: Req,
+    options: { readonly signal: AbortSignal },
+  ): AsyncIterable<Res>
+  close(): void
+}
+
+export interface SpireUpstreamDeps {
+  readonly server: UpstreamServer
+  /** Waits that long, less if the signal aborts. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>
+  /** Between two looks at the upstream's bundle; SPIRE's is 5000. */
+  readonly pollIntervalMs: number
+  readonly log: Log
+}
+
+const TIMEOUT = { timeoutMs: 30_000 }
+const NEW_DOWNSTREAM_CA = {
+  path: '/spire.api.server.svid.v1.SVID/NewDownstreamX509CA',
+  request: NewDownstreamX509CARequest,
+  response: NewDownstreamX509CAResponse,
+}
+const PUBLISH_JWT_AUTHORITY = {
+  path: '/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority',
+  request: PublishJWTAuthorityRequest,
+  response: PublishJWTAuthorityResponse,
+}
+const GET_BUNDLE = {
+  path: '/spire.api.server.bundle.v1.Bundle/GetBundle',
+  request: GetBundleRequest,
+  response: WireBundle,
+}
+const WATCH = { path: '/turret.changes.v1.Changes/Watch', request: WatchRequest, response: WatchResponse }
+
+/**
+ * The upstream authority that is another server of the trust domain: it signs our CA, takes our JWT keys and tells us its bundle.
+ * @see server.md 8.2
+ */
+export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthority {
+  const { server, wait, pollIntervalMs, log } = deps
+  let lookNow = () => {}
+
+  async function mintX509Ca(csr: Uint8Array, preferredTtlSeconds: number): Promise<UpstreamX509Ca> {
+    const reply = await server
+      .unary(NEW_DOWNSTREAM_CA, { csr, preferredTtl: preferredTtlSeconds }, TIMEOUT)
+      .catch((error) => fail('unable to request a new Downstream X509CA', error))
+    return {
+      caChain: reply.caCertChain,
+      upstreamRoots: reply.x509Authorities.map((der) => ({ der, tainted: false })),
+    }
+  }
+
+  async function publishJwtKey(key: JwtAuthority): Promise<readonly JwtAuthority[]> {
+    const jwtAuthority = { publicKey: key.publicKey, keyId: key.keyId, expiresAt: key.expiresAt, tainted: key.tainted }
+    const reply = await server
+      .unary(PUBLISH_JWT_AUTHORITY, { jwtAuthority }, TIMEOUT)
+      .catch((error) => fail('failed to push JWT authority', error))
+    lookNow()
+    return reply.jwtAuthorities.map((one) => ({ ...one }))
+  }
+
+  /** Told by the upstream when its bundle changed, if it can tell; looks by itself from time to time in any case. */
+  async function* follow(signal: AbortSignal): AsyncGenerator<Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'>> {
+    let known:
+      | { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] }
+      | undefined
+    void listen(signal)
+    while (!signal.aborted) {
+      const news = new AbortController()
+      lookNow = () => news.abort()
+      try {
+        const bundle = await server.unary(GET_BUNDLE, { outputMask: undefined }, TIMEOUT)
+        const fresh = {
+          x509Authorities: bundle.x509Authorities.map(({ asn1, tainted }) => ({ der: asn1, tainted })),
+          jwtAuthorities: bundle.jwtAuthorities.map((key) => ({ ...key })),
+        }
+        if (!known || !same(known, fresh)) {
+          known = fresh
+          yield fresh
+        }
+      } catch (error) {
+        log.error('Failed to fetch the bundle of the upstream server', { error: errorMessage(error) })
+      }
+      await wait(pollIntervalMs, AbortSignal.any([signal, news.signal]))
+    }
+  }
+
+  async function listen(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        for await (const change of server.serverStream(WATCH, {}, { signal })) if (change.bundle) lookNow()
+      } catch (error) {
+        // A SPIRE server does not know this call: then polling is all there is.
+        if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') return
+        if (!signal.aborted) log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
+      }
+      await wait(pollIntervalMs, signal)
+    }
+  }
+
+  return { name: 'spire', mintX509Ca, publishJwtKey, follow, close: async () => server.close() }
+}
+
+function same(
+  a: { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] },
+  b: { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] },
+): boolean {
+  return (
+    a.x509Authorities.length === b.x509Authorities.length &&
+    a.jwtAuthorities.length === b.jwtAuthorities.length &&
+    a.x509Authorities.every(
+      (root, index) =>
+        root.tainted === b.x509Authorities[index]!.tainted && equalBytes(root.der, b.x509Authorities[index]!.der),
+    ) &&
+    a.jwtAuthorities.every(
+      (key, index) => key.tainted === b.jwtAuthorities[index]!.tainted && key.keyId === b.jwtAuthorities[index]!.keyId,
+    )
+  )
+}
+
+function fail(message: string, error: unknown): never {
+  const code = error instanceof StatusError ? error.code : 'INTERNAL'
+  throw new StatusError(code, `upstreamauthority(spire): ${message}: ${errorMessage(error)}`, { cause: error })
+}
