@@ -178,6 +178,13 @@ export interface Change {
   readonly sequence: number
   readonly kind: 'entry' | 'node' | 'bundle' | 'relationship'
   readonly key: string
+  /**
+   * What the key names after the write, null if it is gone. Only changes delivered to subscribers in the process that
+   * wrote have it; `since` and other processes do not.
+   */
+  readonly entry?: Entry | null
+  readonly node?: AttestedNode | null
+  readonly bundle?: Bundle | null
 }
 
 export interface ChangeLog {

@@ -1,0 +1,124 @@
+import { StatusError } from '../core/error.ts'
+import type { Change } from '../core/store.ts'
+
+/** A value that every driver binds and returns. */
+export type SqlValue = string | number | Uint8Array | null
+
+export interface Statement {
+  readonly sql: string
+  /** Never more than a handful: lists travel as one JSON text, because D1 binds at most 100. */
+  readonly args: readonly SqlValue[]
+}
+
+export type Row = Readonly<Record<string, unknown>>
+
+/** The smallest thing a driver has to do: run one statement, or several as one atom. */
+export interface SqlDriver {
+  run(statement: Statement): Promise<readonly Row[]>
+  /** All or nothing. */
+  batch(statements: readonly Statement[]): Promise<readonly (readonly Row[])[]>
+  close(): void
+}
+
+/** A change that a write makes, before it has its number. */
+export type NewChange = Omit<Change, 'sequence'>
+
+/** What a write decided to do after reading: nothing is written if both lists are empty. */
+export interface Decision<T> {
+  readonly statements: readonly Statement[]
+  readonly changes: readonly NewChange[]
+  readonly result: T
+}
+
+/** The driver with the rules all stores share: one writer at a time, and the change log in the same batch. */
+export interface Database {
+  run(statement: Statement): Promise<readonly Row[]>
+  /**
+   * Reads, decides, writes. Concurrent writes of this process wait for each other; a write of another process between
+   * reading and writing collides on the number of the change, and `decide` runs again on what is there then.
+   */
+  write<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>): Promise<T>
+  subscribe(listener: (changes: readonly Change[]) => void): () => void
+  /** Waits for writes that were asked for, then closes. */
+  close(): Promise<void>
+}
+
+const MAX_ATTEMPTS = 8
+const SEQUENCE_TAKEN = 'UNIQUE constraint failed: changes.sequence'
+
+const INSERT_CHANGES = `INSERT INTO changes (sequence, kind, key, created_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
+
+/**
+ * Builds the shared rules on a driver.
+ * @param nowSeconds dates the rows of the change log
+ */
+export function createDatabase(driver: SqlDriver, nowSeconds: () => number): Database {
+  const listeners = new Set<(changes: readonly Change[]) => void>()
+  let tail: Promise<unknown> = Promise.resolve()
+  /** Number of the newest change; undefined: ask the database. */
+  let head: number | undefined
+
+  async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>): Promise<T> {
+    for (let attempts = 1; ; attempts++) {
+      head ??= await readHead(driver.run)
+      const first = head + 1
+      const { statements, changes, result } = await decide(driver.run)
+      const numbered = changes.map((change, index): Change => ({ ...change, sequence: first + index }))
+      if (numbered.length === 0 && statements.length === 0) return result
+      const rows = JSON.stringify(numbered.map((change) => [change.sequence, change.kind, change.key]))
+      const log = numbered.length === 0 ? [] : [{ sql: INSERT_CHANGES, args: [rows, nowSeconds()] }]
+      try {
+        await driver.batch([...log, ...statements])
+      } catch (error) {
+        head = undefined
+        if (attempts < MAX_ATTEMPTS && error instanceof Error && error.message.includes(SEQUENCE_TAKEN)) continue
+        throw error
+      }
+      head = first + numbered.length - 1
+      if (numbered.length > 0) for (const listener of listeners) listener(numbered)
+      return result
+    }
+  }
+
+  return {
+    run: driver.run,
+    write(decide) {
+      const done = tail.then(() => attempt(decide))
+      tail = done.catch(() => undefined)
+      return done
+    },
+    subscribe(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    async close() {
+      await tail
+      driver.close()
+    },
+  }
+}
+
+/** The number of the newest change, 0 if there was none. */
+export async function readHead(run: SqlDriver['run']): Promise<number> {
+  const [row] = await run({ sql: 'SELECT coalesce(max(sequence), 0) AS head FROM changes', args: [] })
+  return Number(row!.head)
+}
+
+/** SPIRE's prefix on what the database said. */
+export function databaseError(cause: unknown): StatusError {
+  if (cause instanceof StatusError) return cause
+  const text = (cause instanceof Error ? cause.message : String(cause)).replace(/^(SQLITE_[A-Z_]+: )+/, '')
+  const constraint = /(UNIQUE|FOREIGN KEY) constraint failed/.test(text)
+  return new StatusError(constraint ? 'ALREADY_EXISTS' : 'UNKNOWN', `datastore-sql: ${text}`, { cause })
+}
+
+/** The error of a row that is not there. */
+export function recordNotFound(): StatusError {
+  return new StatusError('NOT_FOUND', 'datastore-sql: record not found')
+}
+
+/** The error SQLite would give for a second row with the same values. */
+export function uniqueViolation(columns: string): StatusError {
+  return new StatusError('ALREADY_EXISTS', `datastore-sql: UNIQUE constraint failed: ${columns}`)
+}

@@ -1,0 +1,153 @@
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { type Client, createClient } from '@libsql/client'
+import { type Clock, epochSeconds, systemClock } from '../core/clock.ts'
+import { errorMessage } from '../core/error.ts'
+import type { Log } from '../core/log.ts'
+import type { Store } from '../core/store.ts'
+import { createDatabase, databaseError, type Row, type SqlDriver } from './database.ts'
+import { bundleStore } from './queries/bundles.ts'
+import { changeLog } from './queries/changes.ts'
+import { entryStore } from './queries/entries.ts'
+import { joinTokenStore } from './queries/join-tokens.ts'
+import { journalStore } from './queries/journals.ts'
+import { nodeStore } from './queries/nodes.ts'
+import { relationshipStore } from './queries/relationships.ts'
+
+/** Where the database is: a file, `:memory:`, or the URL of a libsql server. */
+export interface LibsqlOptions {
+  readonly path?: string
+  /** `libsql:`, `http:` or `https:`; wins over `path`. */
+  readonly url?: string
+  /** Of a remote database. */
+  readonly authToken?: string
+  readonly log: Log
+  /** Dates the change log; the system's clock unless given. */
+  readonly clock?: Clock
+}
+
+/** "Turt", in the header of each file of ours. */
+const APPLICATION_ID = 0x54757274
+const BUSY_TIMEOUT_MS = 5000
+/** Larger files are not read from end to end at every start; SQLite still reports bad pages when it meets them. */
+const CHECKED_SIZE_BYTES = 16 * 1024 * 1024
+const MIGRATIONS = join(import.meta.dirname, '../../drizzle/sqlite')
+
+/**
+ * Opens (creating if need be) a database and brings its schema up to date.
+ *
+ * A new file gets mode 0600. A file that is not ours, SPIRE's included, is left as it is.
+ * @throws Error `failed to open database "<path>": ...`
+ */
+export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
+  const name = options.url ?? options.path ?? ':memory:'
+  let client: Client | undefined
+  try {
+    const file = options.url === undefined && name !== ':memory:' ? resolve(name) : undefined
+    const size = file === undefined ? 0 : prepareFile(file)
+    const url = options.url ?? (file === undefined ? ':memory:' : pathToFileURL(file).href)
+    // One connection: PRAGMAs belong to a connection, and a second writer would only meet SQLITE_BUSY.
+    client = createClient({ url, authToken: options.authToken, concurrency: 1, timeout: BUSY_TIMEOUT_MS })
+    if (options.url === undefined) await configure(client, file !== undefined, size)
+    await migrate(client, options.log)
+    return createStore(libsqlDriver(client), options.clock ?? systemClock)
+  } catch (error) {
+    client?.close()
+    throw new Error(`failed to open database "${name}": ${errorMessage(error)}`, { cause: error })
+  }
+}
+
+/** All stores on one driver. */
+export function createStore(driver: SqlDriver, clock: Clock): Store {
+  const database = createDatabase(driver, () => epochSeconds(clock))
+  return {
+    entries: entryStore(database),
+    nodes: nodeStore(database),
+    bundles: bundleStore(database),
+    joinTokens: joinTokenStore(database),
+    relationships: relationshipStore(database),
+    journals: journalStore(database),
+    changes: changeLog(database),
+    close: () => database.close(),
+  }
+}
+
+function libsqlDriver(client: Client): SqlDriver {
+  return {
+    async run({ sql, args }) {
+      try {
+        return (await client.execute({ sql, args: [...args] })).rows as unknown as readonly Row[]
+      } catch (error) {
+        throw databaseError(error)
+      }
+    },
+    async batch(statements) {
+      try {
+        const batch = statements.map(({ sql, args }) => ({ sql, args: [...args] }))
+        return (await client.batch(batch, 'write')).map((result) => result.rows as unknown as readonly Row[])
+      } catch (error) {
+        throw databaseError(error)
+      }
+    },
+    close: () => client.close(),
+  }
+}
+
+/** Creates the file with its mode, or looks whether the one there is ours, before SQLite may write to it. */
+function prepareFile(file: string): number {
+  if (!existsSync(file)) {
+    closeSync(openSync(file, 'wx', 0o600))
+    return 0
+  }
+  const descriptor = openSync(file, 'r+')
+  try {
+    const { size } = fstatSync(descriptor)
+    if (size === 0) return 0
+    const header = Buffer.alloc(100)
+    const read = readSync(descriptor, header, 0, 100, 0)
+    if (read < 100 || header.toString('latin1', 0, 16) !== 'SQLite format 3\0')
+      throw new Error('file is not a database')
+    if (header.readUInt32BE(68) !== APPLICATION_ID) {
+      throw new Error('the file is a SQLite database of another program, such as SPIRE; it was left as it is')
+    }
+    return size
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+async function configure(client: Client, isFile: boolean, sizeBytes: number): Promise<void> {
+  if (isFile) {
+    // Ours is said before the first table, so that a crash in between leaves a file that we open again.
+    if (sizeBytes === 0) await client.execute(`PRAGMA application_id = ${APPLICATION_ID}`)
+    await client.execute('PRAGMA journal_mode = WAL')
+    if (sizeBytes > 0 && sizeBytes <= CHECKED_SIZE_BYTES) {
+      const [row] = (await client.execute('PRAGMA quick_check(1)')).rows
+      if (row?.quick_check !== 'ok') throw new Error(`database is corrupt: ${String(row?.quick_check)}`)
+    }
+  }
+  await client.execute('PRAGMA foreign_keys = ON')
+}
+
+/** Applies what is missing, one batch a migration. @throws Error if the schema is newer than this program */
+async function migrate(client: Client, log: Log): Promise<void> {
+  const files = readdirSync(MIGRATIONS)
+    .filter((name) => name.endsWith('.sql'))
+    .sort()
+  await client.execute('CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)')
+  const [row] = (await client.execute('SELECT coalesce(max(version), 0) AS version FROM schema_version')).rows
+  const version = Number(row!.version)
+  if (version > files.length) {
+    throw new Error(`its schema version ${version} is newer than ${files.length}, the newest this program knows`)
+  }
+  for (const [index, name] of files.entries()) {
+    if (index < version) continue
+    const statements = readFileSync(join(MIGRATIONS, name), 'utf8').split('--> statement-breakpoint')
+    await client.batch(
+      [...statements, { sql: 'INSERT INTO schema_version (version) VALUES (?)', args: [index + 1] }],
+      'write',
+    )
+    log.debug('Applied database migration', { migration: name })
+  }
+}
