@@ -78,32 +78,6 @@ export function entryFieldsFromWire(entry: wire.Entry, td: TrustDomain, mask?: W
   return fields
 }
 
-/**
- * The rules that SPIRE keeps in its datastore. On updates only what is written is looked at.
- * @throws StatusError INVALID_ARGUMENT
- */
-export function requireStorable(fields: Partial<EntryFields>, id = ''): void {
-  const selectors = fields.selectors
-  if (fields.storeSvid && selectors?.some((selector) => selector.type !== selectors[0]!.type)) {
-    throw invalidEntry('selector types must be the same when store SVID is enabled')
-  }
-  if (id.length > 255) throw invalidEntry('entry ID too long')
-  if (!/^[A-Za-z0-9_.-]*$/.test(id)) throw invalidEntry('entry ID contains invalid characters')
-  if (fields.x509SvidTtlSeconds !== undefined && fields.x509SvidTtlSeconds < 0) {
-    throw invalidEntry('X509SvidTtl is not set')
-  }
-  if (fields.jwtSvidTtlSeconds !== undefined && fields.jwtSvidTtlSeconds < 0) {
-    throw invalidEntry('JwtSvidTtl is not set')
-  }
-  if (fields.storeSvid && fields.disableX509SvidPrefetch) {
-    throw invalid('datastore-validation: specifying cache behaviour is incompatible with storable SVIDs')
-  }
-}
-
 function invalid(message: string): StatusError {
   return new StatusError('INVALID_ARGUMENT', message)
-}
-
-function invalidEntry(message: string): StatusError {
-  return invalid(`datastore-validation: invalid registration entry: ${message}`)
 }

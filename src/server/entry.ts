@@ -13,7 +13,7 @@ import { OK, runItem, statusOf } from './batch.ts'
 import { idFromWire, matchFromWire, pageFromWire, selectorsFromWire } from './convert.ts'
 import type { ServerDeps } from './deps.ts'
 import { entryBytes, repeatedMessage } from './encoded-entries.ts'
-import { entryFieldsFromWire, entryToWire, requireStorable } from './entry-convert.ts'
+import { entryFieldsFromWire, entryToWire } from './entry-convert.ts'
 import { codeOf, orInternal, orInvalid } from './outcome.ts'
 
 const NOTHING = new Uint8Array(0)
@@ -74,7 +74,6 @@ export async function batchCreateEntry(deps: ServerDeps, request: api.BatchCreat
 function plan(deps: ServerDeps, entry: Entry, call: Call): NewEntry | StatusError {
   try {
     const fields = orInvalid(call, 'failed to convert entry', () => entryFieldsFromWire(entry, deps.trustDomain))
-    orInvalid(call, 'failed to create entry', () => requireStorable(fields, entry.id))
     return { ...(fields as EntryFields), id: entry.id }
   } catch (error) {
     if (error instanceof StatusError) return error
@@ -118,7 +117,6 @@ export async function batchUpdateEntry(deps: ServerDeps, request: api.BatchUpdat
         const fields = orInvalid(call, 'failed to convert entry', () =>
           entryFieldsFromWire(entry, deps.trustDomain, request.inputMask),
         )
-        orInvalid(call, 'failed to update entry', () => requireStorable(fields))
         try {
           return await deps.store.entries.update(entry.id, fields)
         } catch (error) {

@@ -1,0 +1,168 @@
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { AT, type Made, makeCertificate } from '../../../test/support/x509.ts'
+import { base64 } from '../../core/base64.ts'
+import { parseCertificate } from '../../core/certificate.ts'
+import { parseTrustDomain } from '../../core/trust-domain.ts'
+import { x509PopAgentAttestor } from '../agent-nodeattestor/x509pop.ts'
+import { generateSigner, importSigner, nodeVerifier } from '../signer.ts'
+import { type X509PopOptions, x509PopNodeAttestor } from './x509pop.ts'
+
+const root = await makeCertificate({ name: 'root', ca: true })
+const middle = await makeCertificate({ name: 'middle', ca: true }, root)
+const leaf = await makeCertificate(
+  {
+    name: 'node-1',
+    ips: [[192, 0, 2, 9]],
+    uris: ['x509pop://example.org/zone/a/b', 'spiffe://example.org/spire-exchange/n1'],
+  },
+  middle,
+)
+const CONTEXT = { peerAddress: '192.0.2.9' }
+
+function attestor(options: Partial<X509PopOptions> = {}) {
+  return x509PopNodeAttestor({
+    trustDomain: parseTrustDomain('example.org'),
+    mode: 'external_pki',
+    roots: async () => [parseCertificate(root.der)],
+    clock: { nowMs: () => AT * 1000 },
+    verify: nodeVerifier(),
+    ...options,
+  })
+}
+
+function agent(certificates: readonly Made[] = [leaf, middle]) {
+  const privateKey = createPrivateKey({
+    key: Buffer.from(certificates[0]!.key.exportPrivateKey()),
+    format: 'der',
+    type: 'pkcs8',
+  })
+  return x509PopAgentAttestor(async () => ({ certificates: certificates.map((made) => made.der), privateKey }))
+}
+
+async function attest(server = attestor(), client = agent(), context = CONTEXT) {
+  const attestation = await client.begin()
+  const step = await server.start(attestation.payload, context)
+  if (!('challenge' in step)) throw new Error('no challenge')
+  const end = await server.resume(step.state, await attestation.respond(step.challenge), context)
+  if (!('attributes' in end)) throw new Error('a second challenge')
+  return end.attributes
+}
+
+function payload(...certificates: readonly Uint8Array[]): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ certificates: certificates.map(base64) }))
+}
+
+test('a node that holds the key is attested, with what its certificates say as selectors', async () => {
+  const { spiffeId, selectorValues, canReattest } = await attest()
+  expect(spiffeId).toMatch(/^spiffe:\/\/example\.org\/spire\/agent\/x509pop\/[0-9a-f]{40}$/)
+  expect(canReattest).toBe(true)
+  expect(selectorValues[0]).toBe('subject:cn:node-1')
+  expect(selectorValues.filter((value) => value.startsWith('ca:fingerprint:'))).toHaveLength(2)
+  expect(selectorValues).toContain('san:zone:a/b')
+  expect(selectorValues.find((value) => /^serialnumber:([0-9a-f]{2})+$/.test(value))).toBeDefined()
+})
+
+test('an RSA key proves itself by RSA-PSS', async () => {
+  const key = await generateSigner('rsa-2048')
+  const rsa = await makeCertificate({ name: 'rsa', key }, middle)
+  expect((await attest(attestor(), agent([rsa, middle]))).selectorValues[0]).toBe('subject:cn:rsa')
+})
+
+test('the path comes from the template, in spiffe mode from the SVID', async () => {
+  const template = '/{{ .PluginName }}/{{.TrustDomain}}/{{ .Subject.CommonName }}'
+  expect((await attest(attestor({ agentPathTemplate: template }))).spiffeId).toBe(
+    'spiffe://example.org/spire/agent/x509pop/example.org/node-1',
+  )
+  expect((await attest(attestor({ mode: 'spiffe' }))).spiffeId).toBe('spiffe://example.org/spire/agent/x509pop/n1')
+  await expect(attest(attestor({ mode: 'spiffe', spiffePrefix: '/other' }))).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message: 'x509 cert doesnt match SVID prefix',
+  })
+})
+
+test.each(['{{ .Subject.Organization }}', '{{ if .X }}', '{{ .PluginName', '{{ .PluginName | upper }}'])(
+  'a template with %s is refused when it is read',
+  (template) => {
+    expect(() => attestor({ agentPathTemplate: template })).toThrow('failed to parse agent svid template')
+  },
+)
+
+test('a huge RSA key is refused before anything is verified', async () => {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const key = importSigner(privateKey.export({ format: 'der', type: 'pkcs8' }))
+  const large = await makeCertificate({ name: 'large', key }, middle)
+  const failing = attestor({
+    maxRsaKeySize: 2047,
+    verify: () => {
+      throw new Error('a signature was verified')
+    },
+  })
+  await expect(failing.start(payload(large.der, middle.der), CONTEXT)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: 'leaf certificate key size too large',
+  })
+  await expect(failing.start(payload(leaf.der, large.der), CONTEXT)).rejects.toMatchObject({
+    message: 'intermediate certificate 0 key size too large',
+  })
+})
+
+test('too many intermediates are refused before they are read', async () => {
+  const rubbish = Uint8Array.of(1, 2, 3)
+  const many = payload(leaf.der, rubbish, rubbish, rubbish, rubbish, rubbish)
+  await expect(attestor().start(many, CONTEXT)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: 'too many intermediate certificates',
+  })
+})
+
+test.each([
+  ['no JSON', new Uint8Array([1]), /^failed to unmarshal data: /],
+  ['no certificate', payload(), /^no certificate to attest$/],
+  ['a leaf that is none', payload(Uint8Array.of(1)), /^unable to parse leaf certificate: /],
+  [
+    'an intermediate that is none',
+    payload(leaf.der, Uint8Array.of(1)),
+    /^unable to parse intermediate certificate 0: /,
+  ],
+])('%s is an invalid argument', async (_, bytes, message) => {
+  await expect(attestor().start(bytes, CONTEXT)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(message),
+  })
+})
+
+test('a chain to another root is refused', async () => {
+  const other = await makeCertificate({ name: 'other', ca: true })
+  await expect(
+    attestor({ roots: async () => [parseCertificate(other.der)] }).start(payload(leaf.der, middle.der), CONTEXT),
+  ).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message: expect.stringMatching(/^certificate verification failed: x509: /),
+  })
+})
+
+test('the address of the node is compared if that is asked for', async () => {
+  const server = attestor({ verifyClientIp: true })
+  expect((await attest(server)).canReattest).toBe(true)
+  await expect(attest(server, agent(), { peerAddress: '192.0.2.10' })).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message: 'client IP 192.0.2.10 does not match any certificate IP SAN',
+  })
+})
+
+test('a signature by another key, or for another challenge, is refused', async () => {
+  const server = attestor()
+  const thief = await makeCertificate({ name: 'thief' }, middle)
+  const step = await server.start(payload(leaf.der, middle.der), CONTEXT)
+  if (!('challenge' in step)) throw new Error('no challenge')
+  const response = await (await agent([thief]).begin()).respond(step.challenge)
+  await expect(server.resume(step.state, response, CONTEXT)).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message: 'challenge response verification failed: ECDSA signature verify failed',
+  })
+  const earlier = await server.start(payload(leaf.der, middle.der), CONTEXT)
+  if (!('challenge' in earlier)) throw new Error('no challenge')
+  const replayed = await (await agent().begin()).respond(earlier.challenge)
+  await expect(server.resume(step.state, replayed, CONTEXT)).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
+})
