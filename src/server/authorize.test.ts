@@ -1,0 +1,139 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { PermissionDeniedDetails, PermissionDeniedDetails_Reason as Reason } from '../../proto/spire/api/types.ts'
+import { ANONYMOUS, identified, incoming, LOCAL, rejection, TD, testServer } from '../../test/support/server.ts'
+import { AT } from '../../test/support/x509.ts'
+import { StatusError } from '../core/error.ts'
+import { spiffeId } from '../core/spiffe-id.ts'
+import type { Peer } from '../rpc/caller.ts'
+import { authorize, POLICY, type Who } from './authorize.ts'
+import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
+
+const AGENT_PATH = '/spire/agent/x509pop/a'
+const agentId = spiffeId(TD, AGENT_PATH)
+
+const server = await testServer({ adminIds: [spiffeId(TD, '/configured-admin')] })
+await server.store.entries.create(
+  [
+    { path: '/admin', admin: true, downstream: false },
+    { path: '/downstream', admin: false, downstream: true },
+    { path: '/plain', admin: false, downstream: false },
+  ].map(({ path, admin, downstream }) => ({
+    id: '',
+    spiffeId: spiffeId(TD, path),
+    parentId: agentId,
+    selectors: [{ type: 'unix', value: 'uid:1' }],
+    x509SvidTtlSeconds: 0,
+    jwtSvidTtlSeconds: 0,
+    federatesWith: [],
+    admin,
+    downstream,
+    expiresAt: 0,
+    dnsNames: [],
+    storeSvid: false,
+    hint: '',
+    disableX509SvidPrefetch: false,
+    jwtSvidIncludeJti: false,
+  })),
+  AT,
+)
+await attested(AGENT_PATH, '1')
+
+async function attested(path: string, serialNumber: string): Promise<void> {
+  await server.store.nodes.recordAttestation({
+    id: spiffeId(TD, path),
+    attestationType: 'x509pop',
+    serialNumber,
+    expiresAt: AT + 3600,
+    canReattest: true,
+    selectors: [],
+  })
+}
+
+const CALLERS: readonly (readonly [name: string, peer: Peer, is: readonly Who[]])[] = [
+  ['nobody', ANONYMOUS, []],
+  ['a local caller', LOCAL, ['local']],
+  ['an agent', identified(AGENT_PATH), ['agent']],
+  ['an admin by entry', identified('/admin'), ['admin']],
+  ['an admin by configuration', identified('/configured-admin'), ['admin']],
+  ['a downstream server', identified('/downstream'), ['downstream']],
+  ['a workload', identified('/plain'), []],
+]
+
+async function verdict(path: string, peer: Peer) {
+  const { silentLog } = await import('../core/log.ts')
+  return authorize(server.deps, path, incoming(peer), { log: silentLog })
+}
+
+test.each(CALLERS)('%s may call what the policy says and nothing else', async (_, peer, is) => {
+  for (const { path } of ADMIN_METHODS) {
+    const who = POLICY.get(path)!
+    const outcome = await rejection(verdict(path, peer))
+    const allowed = who.has('any') || is.some((kind) => who.has(kind))
+    expect(`${path} ${outcome}`).toBe(
+      `${path} ${allowed ? 'OK' : `PERMISSION_DENIED: authorization denied for method ${path}`}`,
+    )
+  }
+})
+
+test('every method has one row in the policy, and every row of the policy a method', () => {
+  const paths = ADMIN_METHODS.map((method) => method.path)
+  expect(new Set(paths).size).toBe(paths.length)
+  expect([...POLICY.keys()].sort()).toEqual([...paths].sort())
+})
+
+test('debug, logger and health are not on the TCP listener', () => {
+  expect(TCP_METHODS.filter((method) => /Debug|Logger|Health/.test(method.path))).toEqual([])
+})
+
+test('a method without a row is refused to everybody', async () => {
+  expect(await rejection(Promise.resolve().then(() => verdict('/x/Y', LOCAL)))).toMatch(/^PERMISSION_DENIED/)
+})
+
+async function reason(peer: Peer): Promise<number | undefined> {
+  try {
+    await verdict('/spire.api.server.agent.v1.Agent/RenewAgent', peer)
+    return undefined
+  } catch (error) {
+    const [detail] = (error as StatusError).details
+    expect(detail?.typeUrl).toBe('type.googleapis.com/spire.api.types.PermissionDeniedDetails')
+    return PermissionDeniedDetails.decode(detail!.value).reason
+  }
+}
+
+test('a refused agent learns why', async () => {
+  await attested('/spire/agent/x509pop/banned', '1')
+  await server.store.nodes.ban(spiffeId(TD, '/spire/agent/x509pop/banned'))
+  const expired = { ...identified(AGENT_PATH), expiresAt: AT - 1 } as Peer
+  expect(await reason(expired)).toBe(Reason.AGENT_EXPIRED)
+  expect(await reason(identified('/spire/agent/x509pop/unknown'))).toBe(Reason.AGENT_NOT_ATTESTED)
+  expect(await reason(identified('/spire/agent/x509pop/banned'))).toBe(Reason.AGENT_BANNED)
+  expect(await reason(identified(AGENT_PATH, '2'))).toBe(Reason.AGENT_NOT_ACTIVE)
+})
+
+test('the first use of a renewed SVID makes it the current one and ends the old one', async () => {
+  const path = '/spire/agent/x509pop/renewed'
+  await attested(path, '1')
+  await server.store.nodes.recordRenewal(spiffeId(TD, path), '2', AT + 7200)
+  expect(await reason(identified(path, '1'))).toBeUndefined()
+  expect(await Promise.all([reason(identified(path, '2')), reason(identified(path, '2'))])).toEqual([
+    undefined,
+    undefined,
+  ])
+  expect(await reason(identified(path, '1'))).toBe(Reason.AGENT_NOT_ACTIVE)
+})
+
+test('no bytes make a method fail in another way than with a status', async () => {
+  const paths = [...server.service.methods.values()].filter((method) => method.kind === 'unary')
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...paths), fc.uint8Array({ maxLength: 64 }), async (method, bytes) => {
+      try {
+        await method.unary(bytes, incoming(LOCAL))
+      } catch (error) {
+        expect(error).toBeInstanceOf(StatusError)
+        expect((error as StatusError).message).not.toBe('internal error')
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
