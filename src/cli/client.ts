@@ -1,0 +1,55 @@
+import { StatusError } from '../core/error.ts'
+import type { ClientCallOptions, ClientMethod, GrpcChannel } from '../transport/grpc-client.ts'
+import { CommandError, rpcErrorText } from './failure.ts'
+
+/** The API behind a socket, as commands use it. */
+export interface ApiClient {
+  /** @throws CommandError with grpc-go's text; `status` holds the StatusError */
+  call<Req, Res>(method: ClientMethod<Req, Res>, request: Req, options?: ClientCallOptions): Promise<Res>
+  stream<Req, Res>(method: ClientMethod<Req, Res>, request: Req, options?: ClientCallOptions): AsyncIterable<Res>
+}
+
+/** A call that failed; the message is the text for the user. */
+export class CallError extends CommandError {
+  readonly status: StatusError
+  constructor(status: StatusError) {
+    super(rpcErrorText(status), { cause: status })
+    this.status = status
+  }
+}
+
+/** Makes a client that loads gRPC and connects on its first call. Lives as long as the process. */
+export function apiClient(target: string): ApiClient {
+  let channel: Promise<GrpcChannel> | undefined
+  const connected = (): Promise<GrpcChannel> => {
+    channel ??= import('../transport/grpc-client.ts').then(({ connect }) => connect({ target, maxMessageBytes: -1 }))
+    return channel
+  }
+  return {
+    async call(method, request, options) {
+      try {
+        return await (await connected()).unary(method, request, options)
+      } catch (error) {
+        throw error instanceof StatusError ? new CallError(error) : error
+      }
+    },
+    async *stream(method, request, options) {
+      try {
+        yield* (await connected()).serverStream(method, request, options)
+      } catch (error) {
+        throw error instanceof StatusError ? new CallError(error) : error
+      }
+    },
+  }
+}
+
+/**
+ * Puts words in front of a failed call's text: `error fetching entries: rpc error: ...`.
+ */
+export async function explained<T>(prefix: string, call: Promise<T>): Promise<T> {
+  try {
+    return await call
+  } catch (error) {
+    throw error instanceof CommandError ? new CommandError(`${prefix}: ${error.message}`, { cause: error }) : error
+  }
+}

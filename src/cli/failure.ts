@@ -1,0 +1,48 @@
+import { STATUS_CODES, StatusError } from '../core/error.ts'
+
+/** A failure whose message is all the user needs; a command that throws it ends with exit code 1. */
+export class CommandError extends Error {}
+
+const CODE_NAMES: readonly string[] = Object.keys(STATUS_CODES).map((name) =>
+  name === 'OK'
+    ? 'OK'
+    : name === 'CANCELLED'
+      ? 'Canceled'
+      : name
+          .split('_')
+          .map((word) => word[0] + word.slice(1).toLowerCase())
+          .join(''),
+)
+
+/** The name grpc-go prints for a numeric status code, e.g. `AlreadyExists` for 6. */
+export function codeName(code: number): string {
+  return CODE_NAMES[code] ?? `Code(${code})`
+}
+
+/** What a failed call looks like to the user: grpc-go's text of a status. */
+export function rpcErrorText(error: StatusError): string {
+  return `rpc error: code = ${codeName(STATUS_CODES[error.code])} desc = ${error.message}`
+}
+
+const FILE_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file or directory',
+  EACCES: 'permission denied',
+  EISDIR: 'is a directory',
+  ENOTDIR: 'not a directory',
+  EEXIST: 'file exists',
+  EROFS: 'read-only file system',
+  ENOSPC: 'no space left on device',
+}
+
+/** Go's text of a failed file operation, `open /x: no such file or directory`; other errors come back as they are. */
+export function fileError(error: unknown, operation: string, path: string): unknown {
+  const code = (error as NodeJS.ErrnoException).code
+  const reason = code === undefined ? undefined : FILE_REASONS[code]
+  return reason === undefined ? error : new CommandError(`${operation} ${path}: ${reason}`, { cause: error })
+}
+
+/** The text to show for an error meant for the user, or undefined for a bug, whose stack should be seen. */
+export function userMessage(error: unknown): string | undefined {
+  if (error instanceof CommandError || error instanceof StatusError) return error.message
+  return error instanceof Error && 'code' in error ? error.message : undefined
+}

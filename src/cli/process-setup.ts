@@ -1,0 +1,66 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { expandEnv } from '../config/expand-env.ts'
+import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
+import { ConfigError } from '../config/hcl.ts'
+import { errorMessage } from '../core/error.ts'
+import type { Log } from '../core/log.ts'
+import { CommandError } from './failure.ts'
+import { openLog, type ProcessLog } from './logger.ts'
+
+/**
+ * Reads a configuration and turns it into options.
+ * @throws CommandError with the text for the operator; unknown keys are on the log by then
+ */
+export function loadConfig<T>(
+  path: string,
+  expand: boolean,
+  environment: Readonly<Record<string, string | undefined>>,
+  read: (text: string, name: string) => T,
+): T {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT')
+      throw new CommandError(`could not find config file ${resolve(path)}: please use the -config flag`)
+    throw new CommandError(`unable to read configuration at ${JSON.stringify(path)}: ${errorMessage(error)}`)
+  }
+  try {
+    return read(expand ? expandEnv(text, environment) : text, path)
+  } catch (error) {
+    if (error instanceof UnknownConfigError) {
+      const { log } = openLog({ level: 'info', format: '', file: '', sourceLocation: false })
+      logNotices(error.notices, log)
+    }
+    if (error instanceof ConfigError) throw new CommandError(error.message)
+    throw error
+  }
+}
+
+export function logNotices(notices: readonly ConfigNotice[], log: Log): void {
+  for (const { level, message, fields } of notices) log[level](message, fields)
+}
+
+const UMASK = 0o027
+
+/** Takes rights away from others than owner and group, if the process came with a more generous umask. */
+export function tightenUmask(log: Log): void {
+  const current = process.umask(UMASK)
+  if ((current & UMASK) === UMASK) {
+    process.umask(current)
+    return
+  }
+  const octal = (mask: number) => `0${mask.toString(8).padStart(3, '0')}`
+  process.umask(current | UMASK)
+  log.warn(`Current umask ${octal(current)} is too permissive; setting umask ${octal(current | UMASK)}`)
+}
+
+/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. */
+export function shutdownSignal(processLog: ProcessLog): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort(name))
+  process.on('SIGUSR2', () => processLog.reopen())
+  return controller.signal
+}
