@@ -49,6 +49,8 @@ export interface ServerDeps {
   publishJwtKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
   /** Told after authorities were appended by hand, so that bundle publishers run. */
   bundleChanged?(bundle: Bundle): void
+  /** Fetches the bundle of a federated trust domain now. False: there is no relationship with it. */
+  refreshBundle?(trustDomain: TrustDomain): Promise<boolean>
   readonly startedAtMs: number
   /** The server's own SVID, leaf first, with the root it verifies to; DER. */
   serverSvidChain(): Promise<readonly Uint8Array[]>

@@ -6,6 +6,7 @@ import * as debugApi from '../../proto/spire/api/server/debug/v1.ts'
 import * as entryApi from '../../proto/spire/api/server/entry/v1.ts'
 import * as loggerApi from '../../proto/spire/api/server/logger/v1.ts'
 import * as svidApi from '../../proto/spire/api/server/svid/v1.ts'
+import * as trustDomainApi from '../../proto/spire/api/server/trustdomain/v1.ts'
 import * as types from '../../proto/spire/api/types.ts'
 import { StatusError } from '../core/error.ts'
 import { bidi, type MessageType, type Method, serverStream, type UnaryMethod, unary } from '../rpc/method.ts'
@@ -19,6 +20,7 @@ import { syncAuthorizedEntries } from './entry-sync.ts'
 import { check } from './health.ts'
 import * as logger from './logger.ts'
 import * as svid from './svid.ts'
+import * as trustDomain from './trustdomain.ts'
 
 const AGENT = '/spire.api.server.agent.v1.Agent/'
 const BUNDLE = '/spire.api.server.bundle.v1.Bundle/'
@@ -148,10 +150,38 @@ export const TCP_METHODS: readonly Method<ServerDeps>[] = [
     svid.newDownstreamX509Ca,
   ),
 
-  ...unimplemented(
-    TRUST_DOMAIN,
-    'ListFederationRelationships GetFederationRelationship BatchCreateFederationRelationship BatchUpdateFederationRelationship BatchDeleteFederationRelationship RefreshBundle',
+  row(
+    `${TRUST_DOMAIN}ListFederationRelationships`,
+    trustDomainApi.ListFederationRelationshipsRequest,
+    trustDomainApi.ListFederationRelationshipsResponse,
+    trustDomain.listFederationRelationships,
   ),
+  row(
+    `${TRUST_DOMAIN}GetFederationRelationship`,
+    trustDomainApi.GetFederationRelationshipRequest,
+    types.FederationRelationship,
+    trustDomain.getFederationRelationship,
+  ),
+  row(
+    `${TRUST_DOMAIN}BatchCreateFederationRelationship`,
+    trustDomainApi.BatchCreateFederationRelationshipRequest,
+    trustDomainApi.BatchCreateFederationRelationshipResponse,
+    trustDomain.batchCreateFederationRelationship,
+  ),
+  row(
+    `${TRUST_DOMAIN}BatchUpdateFederationRelationship`,
+    trustDomainApi.BatchUpdateFederationRelationshipRequest,
+    trustDomainApi.BatchUpdateFederationRelationshipResponse,
+    trustDomain.batchUpdateFederationRelationship,
+  ),
+  row(
+    `${TRUST_DOMAIN}BatchDeleteFederationRelationship`,
+    trustDomainApi.BatchDeleteFederationRelationshipRequest,
+    trustDomainApi.BatchDeleteFederationRelationshipResponse,
+    trustDomain.batchDeleteFederationRelationship,
+  ),
+  row(`${TRUST_DOMAIN}RefreshBundle`, trustDomainApi.RefreshBundleRequest, Empty, trustDomain.refreshBundle),
+
   ...unimplemented(
     LOCAL_AUTHORITY,
     'GetJWTAuthorityState PrepareJWTAuthority ActivateJWTAuthority TaintJWTAuthority RevokeJWTAuthority GetX509AuthorityState PrepareX509Authority ActivateX509Authority TaintX509Authority TaintX509UpstreamAuthority RevokeX509Authority RevokeX509UpstreamAuthority',
