@@ -3,6 +3,7 @@ import { type EntryMask, Entry as WireEntry } from '../../proto/spire/api/types.
 import type { Entry } from '../core/entry.ts'
 import { EncodedMessage } from '../rpc/method.ts'
 import { entryToWire } from './entry-convert.ts'
+import { writeEntry } from './entry-writer.ts'
 
 /**
  * Bytes of entries, kept as long as the entry objects are: thousands of agents sync the same entries, and a changed entry
@@ -17,7 +18,7 @@ export function entryBytes(entry: Entry, mask?: EntryMask): Uint8Array {
   const cache = cacheOf(mask)
   let bytes = cache?.get(entry)
   if (bytes === undefined) {
-    bytes = WireEntry.encode(entryToWire(entry, mask)).finish()
+    bytes = mask === undefined ? writeEntry(entry) : WireEntry.encode(entryToWire(entry, mask)).finish()
     cache?.set(entry, bytes)
   }
   return bytes
