@@ -89,6 +89,11 @@ export class CaManager {
     return this.#deps.upstream !== undefined
   }
 
+  /** Whether there is an upstream that tells its bundle. */
+  get followsUpstream(): boolean {
+    return this.#deps.upstream?.follow !== undefined
+  }
+
   /**
    * Prepares and activates what is due. Call it every 10 seconds; late or repeated calls do no harm.
    * @throws Error of the first kind that failed; the other kind was still seen to, unless no CA can sign

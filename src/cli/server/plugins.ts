@@ -1,0 +1,143 @@
+import { resolve } from 'node:path'
+import type { PlainObject } from '../../config/plain.ts'
+import type { PluginConfig } from '../../config/plugins.ts'
+import type { Certificate } from '../../core/certificate.ts'
+import type { Clock } from '../../core/clock.ts'
+import type { Log } from '../../core/log.ts'
+import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../../core/plugin.ts'
+import type { VerifySignature } from '../../core/public-key.ts'
+import type { Store } from '../../core/store.ts'
+import type { TrustDomain } from '../../core/trust-domain.ts'
+import { diskKeyManager } from '../../plugins/keymanager/disk.ts'
+import { memoryKeyManager } from '../../plugins/keymanager/memory.ts'
+import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
+import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
+import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
+import { connectUpstreamSpire } from './upstream-spire.ts'
+
+/** What plugins get from the server around them. */
+export interface PluginEnvironment {
+  readonly trustDomain: TrustDomain
+  /** The roots of the own bundle at this moment. */
+  readonly roots: () => Promise<readonly Certificate[]>
+  readonly clock: Clock
+  readonly random: (bytes: Uint8Array) => Uint8Array
+  readonly verify: VerifySignature
+  readonly log: Log
+}
+
+export interface ServerPlugins {
+  readonly store: Store
+  readonly keyManager: KeyManager
+  readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
+  readonly upstream: UpstreamAuthority | undefined
+}
+
+const TYPES = [
+  'DataStore',
+  'KeyManager',
+  'NodeAttestor',
+  'UpstreamAuthority',
+  'Notifier',
+  'BundlePublisher',
+  'CredentialComposer',
+]
+
+/** The attestor of join tokens is part of the server; the name stands for its being allowed. */
+const JOIN_TOKEN = 'join_token'
+
+const keyManagers: PluginMakers<KeyManager> = {
+  memory(data) {
+    withoutData(data)
+    return memoryKeyManager()
+  },
+  disk(data) {
+    const path = textOf(data, 'keys_path')
+    if (path === '') throw new Error('keys_path is required')
+    return diskKeyManager(resolve(path))
+  },
+}
+
+/** Makes the plugins of a server configuration. @throws CommandError with SPIRE's texts */
+export async function makeServerPlugins(
+  configs: readonly PluginConfig[],
+  environment: PluginEnvironment,
+): Promise<ServerPlugins> {
+  const plugins = new PluginSet(configs, TYPES)
+  const { log } = environment
+  const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers, { min: 1, max: 1 })) as [[string, KeyManager]]
+  const attestors = await plugins.make<NodeAttestor | undefined>('NodeAttestor', nodeAttestors(environment), {
+    min: 0,
+    max: 64,
+  })
+  const upstreams = await plugins.make('UpstreamAuthority', upstreamAuthorities(environment), { min: 0, max: 1 })
+  for (const type of ['Notifier', 'BundlePublisher', 'CredentialComposer'])
+    await plugins.make(type, {}, { min: 0, max: 64 })
+  const [[, store]] = (await plugins.make(
+    'DataStore',
+    { sql: (data) => openStore(data, log) },
+    { min: 1, max: 1 },
+  )) as [[string, Store]]
+  return {
+    store,
+    keyManager,
+    nodeAttestors: new Map(attestors.filter((pair): pair is [string, NodeAttestor] => pair[1] !== undefined)),
+    upstream: upstreams[0]?.[1],
+  }
+}
+
+function nodeAttestors(environment: PluginEnvironment): PluginMakers<NodeAttestor | undefined> {
+  return {
+    [JOIN_TOKEN](data) {
+      withoutData(data)
+      return undefined
+    },
+    x509pop: (data) => configureX509Pop(data, environment),
+  }
+}
+
+function upstreamAuthorities(environment: PluginEnvironment): PluginMakers<UpstreamAuthority> {
+  return {
+    disk(data) {
+      const certFilePath = textOf(data, 'cert_file_path')
+      const keyFilePath = textOf(data, 'key_file_path')
+      if (certFilePath === '' || keyFilePath === '') {
+        throw new Error("'cert_file_path' and 'key_file_path' must be set and not empty")
+      }
+      return diskUpstreamAuthority({
+        ...environment,
+        certFilePath,
+        keyFilePath,
+        bundleFilePath: textOf(data, 'bundle_file_path'),
+      })
+    },
+    spire(data) {
+      const address = textOf(data, 'server_address')
+      const port = Number(textOf(data, 'server_port'))
+      if (address === '') throw new Error('server_address must be configured')
+      if (!Number.isInteger(port) || port <= 0 || port > 65535) throw new Error('server_port must be configured')
+      const socket = textOf(data, 'workload_api_socket')
+      if (socket === '') throw new Error('workload_api_socket must be configured')
+      return connectUpstreamSpire({ ...environment, address, port, workloadApiSocket: resolve(socket) })
+    },
+  }
+}
+
+async function openStore(data: PlainObject, log: Log): Promise<Store> {
+  const type = textOf(data, 'database_type')
+  if (type !== 'sqlite3') {
+    throw new Error(
+      type === '' ? 'database_type must be set' : `unsupported database_type: ${type}; this version supports sqlite3`,
+    )
+  }
+  const connection = textOf(data, 'connection_string')
+  if (connection === '') throw new Error('connection_string must be set')
+  const { openLibsqlStore } = await import('../../store/libsql.ts')
+  return openLibsqlStore({ path: sqlitePath(connection), log: log.child({ subsystem_name: 'sql' }) })
+}
+
+/** SPIRE takes a path or a `file:` URI with parameters of its driver, which mean nothing here. */
+function sqlitePath(connection: string): string {
+  const path = connection.replace(/^file:(\/\/)?/, '').replace(/\?.*$/, '')
+  return path === ':memory:' || connection.includes('mode=memory') ? ':memory:' : resolve(path)
+}

@@ -1,0 +1,53 @@
+import type { AttestedNode } from '../core/node.ts'
+import type { SpiffeId } from '../core/spiffe-id.ts'
+import type { Change, Store } from '../core/store.ts'
+
+/** All attested nodes in memory, kept by the change log: every call of an agent is checked against its row. */
+export class NodeIndex {
+  readonly #store: Pick<Store, 'nodes'>
+  readonly #nodes = new Map<SpiffeId, AttestedNode>()
+
+  private constructor(store: Pick<Store, 'nodes'>) {
+    this.#store = store
+  }
+
+  /** Reads all nodes and follows the changes from then on. */
+  static async load(store: Pick<Store, 'nodes' | 'changes'>): Promise<NodeIndex> {
+    const index = new NodeIndex(store)
+    const early: Change[] = []
+    let take = (changes: readonly Change[]) => {
+      early.push(...changes)
+    }
+    store.changes.subscribe((changes) => take(changes))
+    const { items } = await store.nodes.list({}, { size: 0, token: '' }, true)
+    for (const node of items) index.#nodes.set(node.id, node)
+    take = (changes) => index.apply(changes)
+    index.apply(early)
+    return index
+  }
+
+  get(id: SpiffeId): AttestedNode | undefined {
+    return this.#nodes.get(id)
+  }
+
+  /** Takes changes over. Those of other processes say only what changed: these nodes are read anew. */
+  apply(changes: readonly Change[]): void {
+    for (const change of changes) {
+      if (change.kind !== 'node') continue
+      const id = change.key as SpiffeId
+      if (change.node === undefined) void this.#store.nodes.get(id).then((node) => this.#put(id, node))
+      else this.#put(id, change.node ?? undefined)
+    }
+  }
+
+  #put(id: SpiffeId, node: AttestedNode | undefined): void {
+    if (!node) {
+      this.#nodes.delete(id)
+      return
+    }
+    // Selectors that stayed the same stay the same object: what was computed from them is still good.
+    const before = this.#nodes.get(id)
+    const same = before && JSON.stringify(before.selectors) === JSON.stringify(node.selectors)
+    this.#nodes.set(id, same ? { ...node, selectors: before.selectors } : node)
+  }
+}
