@@ -159,6 +159,11 @@ export class Agent {
     return this.#identity
   }
 
+  /** The connection as the present identity; another one after each rotation. */
+  get connection(): GrpcChannel {
+    return this.#connection
+  }
+
   /** Unix seconds of the last sync that succeeded; 0: none yet. */
   get lastSyncSuccess(): number {
     return this.#lastSync

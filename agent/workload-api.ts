@@ -39,6 +39,8 @@ export interface WorkloadApi {
   readonly allowUnauthenticatedVerifiers: boolean
   /** Claims of tokens from other trust domains that are passed on besides sub, exp and aud. */
   readonly allowedForeignJwtClaims: ReadonlySet<string>
+  /** Selectors that may be logged when a workload gets nothing: prefixes, whole or up to a colon. */
+  readonly logSelectors: readonly string[]
   readonly verify: VerifySignature
   readonly clock: Clock
   readonly log: Log
@@ -96,7 +98,7 @@ async function* fetchX509Svid(api: WorkloadApi, _: X509SVIDRequest, call: Call):
   const selectors = await api.attest(call)
   let sent: Uint8Array | undefined
   for await (const update of api.cache.subscribe(selectors, call.signal)) {
-    if (update.identities.length === 0) throw noIdentity(api, call, 'FetchX509SVID')
+    if (update.identities.length === 0) throw noIdentity(api, call, 'FetchX509SVID', selectors)
     const message = encodedX509Svids(api, update)
     // Many changes of the cache concern what a workload does not see.
     if (sent && sameBytes(sent, message.bytes)) continue
@@ -116,7 +118,7 @@ async function* bundles(
   let sent: Uint8Array | undefined
   for await (const update of api.cache.subscribe(selectors, call.signal)) {
     const known = update.identities.length > 0
-    if (!known && !api.allowUnauthenticatedVerifiers) throw noIdentity(api, call, method)
+    if (!known && !api.allowUnauthenticatedVerifiers) throw noIdentity(api, call, method, selectors)
     const message = encode(update, known)
     if (sent && sameBytes(sent, message.bytes)) continue
     sent = message.bytes
@@ -131,7 +133,7 @@ async function fetchJwtSvid(api: WorkloadApi, request: JWTSVIDRequest, call: Cal
   const entries = visible(api, api.cache.matching(selectors), (entry) => entry).filter(
     (entry) => wanted === undefined || entry.spiffeId === wanted,
   )
-  if (entries.length === 0) throw noIdentity(api, call, 'FetchJWTSVID')
+  if (entries.length === 0) throw noIdentity(api, call, 'FetchJWTSVID', selectors)
   const svids = await Promise.all(
     entries.map(async (entry) => {
       try {
@@ -254,9 +256,19 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a === b || Buffer.compare(a, b) === 0
 }
 
-function noIdentity(api: WorkloadApi, call: Call, method: string): StatusError {
+function noIdentity(api: WorkloadApi, call: Call, method: string, selectors: readonly string[]): StatusError {
   const pid = call.peer.via === 'local' ? call.peer.process?.pid : undefined
-  if (pid !== process.pid) api.log.error('No identity issued', { registered: false, pid, method })
+  if (pid !== process.pid) {
+    const shown = selectors.filter((text) =>
+      api.logSelectors.some((prefix) => text === prefix || text.startsWith(`${prefix}:`)),
+    )
+    api.log.error('No identity issued', {
+      registered: false,
+      pid,
+      method,
+      ...(shown.length > 0 ? { selectors: shown.sort().join(',') } : {}),
+    })
+  }
   return new StatusError('PERMISSION_DENIED', 'no identity issued')
 }
 

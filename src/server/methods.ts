@@ -8,11 +8,13 @@ import * as loggerApi from '../../proto/spire/api/server/logger/v1.ts'
 import * as svidApi from '../../proto/spire/api/server/svid/v1.ts'
 import * as trustDomainApi from '../../proto/spire/api/server/trustdomain/v1.ts'
 import * as types from '../../proto/spire/api/types.ts'
+import { WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
 import { StatusError } from '../core/error.ts'
 import { bidi, type MessageType, type Method, serverStream, type UnaryMethod, unary } from '../rpc/method.ts'
 import * as agent from './agent.ts'
 import { attestAgent } from './attest-agent.ts'
 import * as bundle from './bundle.ts'
+import { watchChanges } from './changes.ts'
 import { getInfo } from './debug.ts'
 import type { ServerDeps } from './deps.ts'
 import * as entry from './entry.ts'
@@ -191,6 +193,13 @@ export const TCP_METHODS: readonly Method<ServerDeps>[] = [
     'GetWITAuthorityState PrepareWITAuthority ActivateWITAuthority TaintWITAuthority RevokeWITAuthority',
     WIT_LATER,
   ),
+
+  serverStream<ServerDeps, WatchRequest, WatchResponse>({
+    path: '/turret.changes.v1.Changes/Watch',
+    request: WatchRequest,
+    response: WatchResponse,
+    handle: watchChanges,
+  }),
 ]
 
 /** What it answers on the admin socket. */
