@@ -37,7 +37,7 @@ export const MATCH_BEHAVIORS: Readonly<Record<string, 0 | 1 | 2 | 3>> = { exact:
  */
 export function int32(value: number, what: string): number {
   if (value < -(2 ** 31) || value >= 2 ** 31) {
-    throw new CommandError(`${what}: overflow converting ${value} to int32`)
+    throw new CommandError(`${what}: overflow converting int(${value}) to int32`)
   }
   return value
 }

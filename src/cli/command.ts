@@ -39,6 +39,7 @@ export interface CommandDefinition<T extends FlagTable> {
    * The work. A returned number is the exit code, nothing means 0.
    * @throws CommandError, StatusError for the user to read; anything else is a bug and leaves with its stack
    */
+  // biome-ignore lint/suspicious/noConfusingVoidType: most commands end without a value, and an async function then gives void.
   run(flags: FlagValues<T>, context: CommandContext): Promise<number | undefined | void>
 }
 

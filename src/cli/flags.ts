@@ -154,7 +154,7 @@ const UNIT_SECONDS: Readonly<Record<string, number>> = {
   m: 60,
   h: 3600,
 }
-const MAX_DURATION_SECONDS = 9223372036.854775807
+const MAX_DURATION_SECONDS = 2 ** 63 / 1e9
 
 /** Reads a Go duration (`1h30m`, `-1.5s`, `0`); undefined if it is none or beyond 292 years. In seconds. */
 export function parseDuration(value: string): number | undefined {

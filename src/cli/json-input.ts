@@ -36,7 +36,6 @@ function reader(value: unknown, what: string): JsonObject {
   const typed = <T>(name: string, type: string, fallback: T): T => {
     const member = members.get(name.toLowerCase())
     if (member === undefined || member === null) return fallback
-    // biome-ignore lint/suspicious/useValidTypeof: the type is one of the four the callers below name.
     if (typeof member !== type) throw mismatch(member, `${what}.${name}`, type)
     return member as T
   }

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path'
 import { CommandError } from './failure.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -48,9 +47,9 @@ export function socketPath(
   return env[rules.variable] || rules.fallback
 }
 
-/** The channel target of a path, with three slashes: SPIRE's texts about a socket show them for some commands. */
+/** The channel target of a path; absolute ones get three slashes, as SPIRE's texts about a socket show for some commands. */
 export function absoluteTarget(path: string): string {
-  return `unix://${resolve(path)}`
+  return path.startsWith('/') ? `unix://${path}` : `unix:${path}`
 }
 
 /** The channel target of a path as it is. */
