@@ -13,27 +13,27 @@ export function joinPath(...parts: readonly string[]): string {
 
 /**
  * Writes a file that only its owner may read, whatever it was before.
- * @throws CommandError `<what>: open ...`
+ * @throws CommandError `<what>: open ...`, or without `what` just `open ...`
  */
-export function writePrivate(path: string, data: string, what: string): void {
+export function writePrivate(path: string, data: string, what?: string): void {
   write(path, data, PRIVATE, what)
 }
 
 /**
  * Writes a file that everybody may read.
- * @throws CommandError `<what>: open ...`
+ * @throws CommandError `<what>: open ...`, or without `what` just `open ...`
  */
-export function writePublic(path: string, data: string, what: string): void {
+export function writePublic(path: string, data: string, what?: string): void {
   write(path, data, PUBLIC, what)
 }
 
-function write(path: string, data: string, mode: number, what: string): void {
+function write(path: string, data: string, mode: number, what: string | undefined): void {
   let file: number
   try {
     file = openSync(path, 'w', mode)
   } catch (error) {
-    const described = fileError(error, 'open', path)
-    throw new CommandError(`${what}: ${(described as Error).message}`, { cause: error })
+    const { message } = fileError(error, 'open', path) as Error
+    throw new CommandError(what === undefined ? message : `${what}: ${message}`, { cause: error })
   }
   try {
     // A file that was there keeps its mode when opened; a secret must not land in one that others can read.

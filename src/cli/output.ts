@@ -82,16 +82,20 @@ function fieldValue(name: string, value: unknown): unknown {
   return MAP_FIELDS.has(name) ? sortedMap(value) : messageValue(value)
 }
 
-/** A map or a free JSON value: keys stay as they are, in order. */
-function sortedMap(value: object): unknown {
-  if (value instanceof Uint8Array) return base64(value)
-  if (Array.isArray(value)) return value.map((item) => (typeof item === 'object' && item ? sortedMap(item) : item))
+/** A map or a free JSON object: keys stay as they are, in order; members without value are left out. */
+export function sortedMap(value: object): Record<string, unknown> {
   const out: Record<string, unknown> = {}
   for (const key of Object.keys(value).sort()) {
     const item = (value as Record<string, unknown>)[key]
-    out[key] = typeof item === 'object' && item !== null ? sortedMap(item) : item
+    if (item !== undefined && item !== null) out[key] = sortedValue(item)
   }
   return out
+}
+
+function sortedValue(value: unknown): unknown {
+  if (value instanceof Uint8Array) return base64(value)
+  if (Array.isArray(value)) return value.map(sortedValue)
+  return typeof value === 'object' && value !== null ? sortedMap(value) : value
 }
 
 function snakeCase(name: string): string {

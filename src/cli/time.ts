@@ -74,3 +74,15 @@ function countsAt(file: Buffer, at: number): [number, number, number, number, nu
   const count = (index: number): number => file.readUInt32BE(at + 20 + index * 4)
   return [count(0), count(1), count(2), count(3), count(4), count(5)]
 }
+
+/** Go's text of a span that was measured: `870µs`, `3.328955ms`, `1m2.5s`. */
+export function elapsedText(milliseconds: number): string {
+  const nanoseconds = Math.round(milliseconds * 1e6)
+  if (nanoseconds < 1e3) return `${nanoseconds}ns`
+  if (nanoseconds < 1e6) return `${nanoseconds / 1e3}µs`
+  if (nanoseconds < 1e9) return `${nanoseconds / 1e6}ms`
+  const minutes = Math.floor(nanoseconds / 60e9)
+  const seconds = `${Number(((nanoseconds - minutes * 60e9) / 1e9).toFixed(9))}s`
+  if (minutes === 0) return seconds
+  return minutes < 60 ? `${minutes}m${seconds}` : `${Math.floor(minutes / 60)}h${minutes % 60}m${seconds}`
+}

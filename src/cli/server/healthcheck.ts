@@ -1,9 +1,7 @@
-import * as health from '../../../proto/grpc/health/v1.ts'
-import { apiClient } from '../client.ts'
+import { apiClient, explained } from '../client.ts'
 import { defineCommand } from '../command.ts'
-import { CommandError } from '../failure.ts'
 import { boolean } from '../flags.ts'
-import { HEALTH_CHECK } from '../health-method.ts'
+import { requireServing } from '../health.ts'
 import { absoluteTarget, SERVER_SOCKET, socketPath } from '../socket.ts'
 import { ERROR_PREFIX, SOCKET_FLAGS } from './server-command.ts'
 
@@ -19,23 +17,10 @@ export const command = defineCommand({
   async run(flags, { env, stdout, stderr }) {
     const api = apiClient(absoluteTarget(socketPath(SERVER_SOCKET, flags, env)))
     if (flags.verbose) stdout('Checking server health...\n')
-    let response: health.HealthCheckResponse
-    try {
-      response = await api.call(HEALTH_CHECK, { service: '' })
-    } catch (error) {
-      if (!(error instanceof CommandError)) throw error
-      if (flags.verbose) stderr(`Failed to check health: ${error.message}\n`)
-      throw new CommandError('server is unhealthy: unable to determine health', { cause: error })
-    }
-    const serving = health.HealthCheckResponse_ServingStatus.SERVING
-    if (response.status !== serving) {
-      throw new CommandError(`server is unhealthy: server returned status "${statusName(response.status)}"`)
-    }
+    const check = requireServing(api, 'server', (text) => {
+      if (flags.verbose) stderr(text)
+    })
+    await explained('server is unhealthy', check)
     stdout('Server is healthy.\n')
   },
 })
-
-function statusName(status: number): string {
-  const found = Object.entries(health.HealthCheckResponse_ServingStatus).find(([, value]) => value === status)
-  return found?.[0] ?? String(status)
-}
