@@ -77,9 +77,14 @@ function fieldValue(name: string, value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString()
   if (typeof value === 'number') return LONG_FIELDS.has(name) ? String(value) : value
   if (value instanceof Uint8Array) return base64(value)
-  if (Array.isArray(value)) return value.map((item) => fieldValue(name, item))
+  // An array never holds maps: `bundles` is a list of messages in one response and a map in another.
+  if (Array.isArray(value)) return value.map((item) => (isMessage(item) ? messageValue(item) : fieldValue(name, item)))
   if (typeof value !== 'object' || value === null) return value
   return MAP_FIELDS.has(name) ? sortedMap(value) : messageValue(value)
+}
+
+function isMessage(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !(value instanceof Uint8Array)
 }
 
 /** A map or a free JSON object: keys stay as they are, in order; members without value are left out. */

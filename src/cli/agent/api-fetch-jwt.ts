@@ -1,3 +1,4 @@
+import { CallError } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { commaTexts, text } from '../flags.ts'
 import { messagesJson, outputFlag } from '../output.ts'
@@ -18,7 +19,7 @@ export const command = workloadCommand({
     if (output.given && format.given && output.format !== format.format) {
       throw new CommandError(`the output format has already been set to "${output.format}"`)
     }
-    const bundles = await firstOf(api.stream(workload.fetchJwtBundles, {}, options))
+    const bundles = await firstOf(api.stream(workload.fetchJwtBundles, {}, options)).catch(rethrow)
     const request = { audience: [...flags.audience], spiffeId: flags.spiffeID }
     const response = await api.call(workload.fetchJwtSvid, request, options)
     if ((format.given ? format : output).format === 'json') {
@@ -35,3 +36,11 @@ export const command = workloadCommand({
     }
   },
 })
+
+/** SPIRE explains a stream that could not be opened, but not the status a stream ends with. */
+function rethrow(error: unknown): never {
+  if (error instanceof CallError && ['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(error.status.code)) {
+    throw new CommandError(`failed to receive JWT bundles: ${error.message}`, { cause: error })
+  }
+  throw error
+}
