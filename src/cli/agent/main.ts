@@ -10,6 +10,10 @@ const fetchX509 = {
   load: () => import('./api-fetch-x509.ts'),
 }
 
+const logger = (verb: 'get' | 'reset' | 'set', synopsis: string): CommandRows => ({
+  [`logger ${verb}`]: { synopsis, load: async () => ({ command: (await import('./logger.ts')).logger[verb] }) },
+})
+
 const commands: CommandRows = {
   'api fetch': fetchX509,
   'api fetch jwt': { synopsis: 'Fetches a JWT SVID from the Workload API', load: () => import('./api-fetch-jwt.ts') },
@@ -19,7 +23,11 @@ const commands: CommandRows = {
     synopsis: "Attaches to the Workload API and prints updates as they're received",
     load: () => import('./api-watch.ts'),
   },
+  'debug getinfo': { synopsis: 'Prints debug information about the agent', load: () => import('./debug-getinfo.ts') },
   healthcheck: { synopsis: 'Determines agent health status', load: () => import('./healthcheck.ts') },
+  ...logger('get', 'Gets the logger details'),
+  ...logger('reset', 'Reset the logger details to launch level'),
+  ...logger('set', 'Sets the logger details'),
   run: { synopsis: 'Runs the agent', load: () => import('./run.ts') },
   validate: { synopsis: 'Validates a SPIRE agent configuration file', load: () => import('./validate.ts') },
 }

@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { text } from '../flags.ts'
 import { requiredAgentId } from './agent-flags.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `agent ban`: removes an agent and refuses it for good. */
 export const command = serverCommand({

@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { counted } from '../output.ts'
 import { AGENT_FILTER_FLAGS, agentFilter } from './agent-flags.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `agent count`: how many attested agents pass the filters. */
 export const command = serverCommand({

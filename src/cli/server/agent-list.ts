@@ -1,9 +1,9 @@
 import type { Agent } from '../../../proto/spire/api/types.ts'
+import { serverCommand } from '../api-command.ts'
 import { counted } from '../output.ts'
 import { agentBlock } from './agent-block.ts'
 import { AGENT_FILTER_FLAGS, agentFilter } from './agent-flags.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 const PAGE_SIZE = 1000
 

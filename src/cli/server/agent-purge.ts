@@ -1,8 +1,8 @@
+import { serverCommand } from '../api-command.ts'
 import { CallError, explained } from '../client.ts'
 import { boolean, duration } from '../flags.ts'
 import { counted, goJson, idText } from '../output.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 const THIRTY_DAYS_SECONDS = 30 * 24 * 3600
 

@@ -1,8 +1,8 @@
+import { serverCommand } from '../api-command.ts'
 import { text } from '../flags.ts'
 import { agentBlock } from './agent-block.ts'
 import { requiredAgentId } from './agent-flags.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `agent show`: one agent and its selectors. */
 export const command = serverCommand({

@@ -1,6 +1,6 @@
+import { serverCommand } from '../api-command.ts'
 import { counted } from '../output.ts'
 import { bundles } from './bundle-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `bundle count`: how many bundles there are, the own one included. */
 export const command = serverCommand({

@@ -1,9 +1,9 @@
 import { BatchDeleteFederatedBundleRequest_Mode as Mode } from '../../../proto/spire/api/server/bundle/v1.ts'
+import { serverCommand } from '../api-command.ts'
 import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { text } from '../flags.ts'
 import { bundles } from './bundle-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 const MODES = {
   '': Mode.RESTRICT,

@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { text } from '../flags.ts'
 import { bundles } from './bundle-methods.ts'
 import { bundleFormat, bundleText } from './bundle-text.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `bundle list`: the bundles of other trust domains, or of one of them without its banner. */
 export const command = serverCommand({

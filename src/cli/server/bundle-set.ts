@@ -1,10 +1,10 @@
+import { serverCommand } from '../api-command.ts'
 import { complaining, readInput } from '../arguments.ts'
 import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { text } from '../flags.ts'
 import { bundles } from './bundle-methods.ts'
 import { bundleFormat, bundleFromText } from './bundle-text.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `bundle set`: stores the bundle of another trust domain, from a file or standard input. */
 export const command = serverCommand({

@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { text } from '../flags.ts'
 import { bundles } from './bundle-methods.ts'
 import { bundleFormat, bundleText } from './bundle-text.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `bundle show`: the roots of the server's own trust domain, or its whole bundle. */
 export const command = serverCommand({

@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { counted } from '../output.ts'
 import { entryFilter, filterFlags } from './entry-flags.ts'
 import { entries } from './entry-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `entry count`: how many entries pass the filters. */
 export const command = serverCommand({

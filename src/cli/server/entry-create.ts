@@ -1,3 +1,4 @@
+import { serverCommand } from '../api-command.ts'
 import { idMessage, readInput } from '../arguments.ts'
 import { CommandError } from '../failure.ts'
 import { boolean, text } from '../flags.ts'
@@ -5,7 +6,6 @@ import { entryBlock, refusedEntry } from './entry-block.ts'
 import { entriesFromJson } from './entry-data.ts'
 import { ENTRY_FLAGS, entryOf, JTI_HELP, PREFETCH_HELP, requireTtls } from './entry-flags.ts'
 import { entries } from './entry-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `entry create`: one entry from flags, or many from JSON. */
 export const command = serverCommand({

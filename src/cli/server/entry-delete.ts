@@ -1,9 +1,9 @@
+import { serverCommand } from '../api-command.ts'
 import { readInput } from '../arguments.ts'
 import { CommandError, codeName } from '../failure.ts'
 import { text } from '../flags.ts'
 import { jsonObject } from '../json-input.ts'
 import { entries } from './entry-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `entry delete`: one entry, or those listed in `{"ids": [...]}`. */
 export const command = serverCommand({

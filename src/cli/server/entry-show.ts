@@ -1,4 +1,5 @@
 import type { Entry } from '../../../proto/spire/api/types.ts'
+import { serverCommand } from '../api-command.ts'
 import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { text } from '../flags.ts'
@@ -6,7 +7,6 @@ import { counted } from '../output.ts'
 import { entryBlock, sortEntries } from './entry-block.ts'
 import { entryFilter, filterFlags } from './entry-flags.ts'
 import { entries } from './entry-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 const PAGE_SIZE = 500
 

@@ -1,4 +1,5 @@
 import type { Entry } from '../../../proto/spire/api/types.ts'
+import { serverCommand } from '../api-command.ts'
 import { idMessage, readInput } from '../arguments.ts'
 import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
@@ -7,7 +8,6 @@ import { entryBlock, refusedEntry } from './entry-block.ts'
 import { entriesFromJson } from './entry-data.ts'
 import { ENTRY_FLAGS, entryOf, JTI_HELP, PREFETCH_HELP, requireTtls } from './entry-flags.ts'
 import { entries } from './entry-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `entry update`: replaces all that an entry says, but for the additional attributes that no flag names. */
 export const command = serverCommand({

@@ -1,9 +1,9 @@
+import { ERROR_PREFIX, SOCKET_FLAGS } from '../api-command.ts'
 import { apiClient, explained } from '../client.ts'
 import { defineCommand } from '../command.ts'
 import { boolean } from '../flags.ts'
 import { requireServing } from '../health.ts'
 import { absoluteTarget, SERVER_SOCKET, socketPath } from '../socket.ts'
-import { ERROR_PREFIX, SOCKET_FLAGS } from './server-command.ts'
 
 /** `healthcheck`: asks the server's health service; exit code 1 if it is not serving. */
 export const command = defineCommand({

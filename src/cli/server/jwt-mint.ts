@@ -1,11 +1,11 @@
 import { fromBase64Url } from '../../core/base64.ts'
+import { serverCommand } from '../api-command.ts'
 import { idMessage, int32 } from '../arguments.ts'
 import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { joinPath, writePrivate } from '../files.ts'
 import { duration, text, texts } from '../flags.ts'
 import { rfc3339 } from '../time.ts'
-import { serverCommand } from './server-command.ts'
 import { svids } from './svid-methods.ts'
 
 /** `jwt mint`: a JWT-SVID for any ID, printed or written to a file of mode 0600. */

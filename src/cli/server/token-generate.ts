@@ -1,7 +1,7 @@
+import { serverCommand } from '../api-command.ts'
 import { idMessage, int32 } from '../arguments.ts'
 import { integer, text } from '../flags.ts'
 import { agents } from './agent-methods.ts'
-import { serverCommand } from './server-command.ts'
 
 /** `token generate`: makes a join token, and with an ID an entry for whoever joins with it. */
 export const command = serverCommand({
