@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 
@@ -13,10 +13,23 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^node:/] },
   'src/plugins': { inside: ['src/core'], outside: [/^node:/] },
   'src/config': { inside: ['src/core'], outside: [] },
-  'src/transport': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^@grpc\/grpc-js$/, /^hono/, /^koffi$/, /^node:/] },
+  'src/transport': {
+    inside: ['src/core', 'src/rpc', 'proto'],
+    outside: [/^@grpc\/grpc-js$/, /^hono/, /^koffi$/, /^node:/],
+  },
   agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },
   'src/cli': {
-    inside: ['src/core', 'src/rpc', 'src/server', 'src/store', 'src/plugins', 'src/config', 'src/transport', 'agent', 'proto'],
+    inside: [
+      'src/core',
+      'src/rpc',
+      'src/server',
+      'src/store',
+      'src/plugins',
+      'src/config',
+      'src/transport',
+      'agent',
+      'proto',
+    ],
     outside: [/^node:/],
   },
   workers: {
@@ -41,7 +54,8 @@ function sources(folder: string): string[] {
 /** Specifiers of static, dynamic and re-exporting imports. */
 function imports(source: string): string[] {
   const found: string[] = []
-  for (const match of source.matchAll(/(?:^|[\s;])(?:import|export)\s[^'"`;]*?from\s*['"]([^'"]+)['"]/g)) found.push(match[1]!)
+  for (const match of source.matchAll(/(?:^|[\s;])(?:import|export)\s[^'"`;]*?from\s*['"]([^'"]+)['"]/g))
+    found.push(match[1]!)
   for (const match of source.matchAll(/(?:^|[\s;])import\s*['"]([^'"]+)['"]/g)) found.push(match[1]!)
   for (const match of source.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g)) found.push(match[1]!)
   return found
