@@ -39,6 +39,30 @@ const commands: CommandRows = {
   'entry delete': { synopsis: 'Deletes registration entries', load: () => import('./entry-delete.ts') },
   'entry show': { synopsis: 'Displays configured registration entries', load: () => import('./entry-show.ts') },
   'entry update': { synopsis: 'Updates registration entries', load: () => import('./entry-update.ts') },
+  'federation create': {
+    synopsis: 'Creates a dynamic federation relationship with a foreign trust domain',
+    load: () => import('./federation-create.ts'),
+  },
+  'federation delete': {
+    synopsis: 'Deletes a dynamic federation relationship',
+    load: () => import('./federation-delete.ts'),
+  },
+  'federation list': {
+    synopsis: 'Lists all dynamic federation relationships',
+    load: () => import('./federation-list.ts'),
+  },
+  'federation refresh': {
+    synopsis: 'Refreshes the bundle from the specified federated trust domain',
+    load: () => import('./federation-refresh.ts'),
+  },
+  'federation show': {
+    synopsis: 'Shows a dynamic federation relationship',
+    load: () => import('./federation-show.ts'),
+  },
+  'federation update': {
+    synopsis: 'Updates a dynamic federation relationship with a foreign trust domain',
+    load: () => import('./federation-update.ts'),
+  },
   healthcheck: { synopsis: 'Determines server health status', load: () => import('./healthcheck.ts') },
   ...authority(
     'localauthority jwt activate',
