@@ -1,0 +1,243 @@
+import { base64Url } from '../core/base64.ts'
+import { type Clock, epochSeconds } from '../core/clock.ts'
+import { concat } from '../core/der.ts'
+import { errorMessage, StatusError } from '../core/error.ts'
+import type { VerifySignature } from '../core/public-key.ts'
+import { decodeError, envelope, readStream, STREAM_TYPE, UNARY_TYPE } from './connect-protocol.ts'
+import { NONCE_HEADER, STATE_HEADER } from './fetch.ts'
+import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
+import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
+import { type HttpIdentity, type HttpMessage, signRequest, verifyResponse } from './http-signature.ts'
+
+export interface HttpChannelOptions {
+  /** `https://host[:port][/prefix]`; `http:` only for what listens on this machine. */
+  readonly serverUrl: string
+  /** How the server is configured to be called; default the URL's origin. */
+  readonly audience?: string
+  /** Whom we are; undefined: unsigned requests. */
+  readonly identity: () => HttpIdentity | undefined
+  /** Judges the chain (DER, leaf first) of the server's signature. @throws StatusError */
+  readonly verifyServer: (chain: readonly Uint8Array[]) => Promise<void>
+  readonly verify: VerifySignature
+  readonly clock: Clock
+  /** Default the runtime's own. */
+  readonly fetch?: typeof fetch
+}
+
+const NO_TIMEOUT_MS = 2 ** 31 - 1
+
+/**
+ * A channel to a server over HTTPS: what gRPC gives, on requests and answers. Requests are signed with the X509-SVID, answers must be
+ * signed by the server's: the web certificate of the host only carries the bytes.
+ *
+ * A stream in both directions sends all it has with each request; the server answers from the start, and what was seen before is
+ * dropped. A stream that the server suspended goes on with its sealed state.
+ */
+export function connectHttp(options: HttpChannelOptions): GrpcChannel {
+  const base = new URL(options.serverUrl)
+  const prefix = base.pathname.replace(/\/$/, '')
+  const audience = options.audience ?? base.origin
+  const send = options.fetch ?? fetch
+  const closed = new AbortController()
+
+  function signalFor(call: ClientCallOptions | undefined): AbortSignal {
+    const signals = [closed.signal, AbortSignal.timeout(call?.timeoutMs ?? NO_TIMEOUT_MS)]
+    if (call?.signal) signals.push(call.signal)
+    return AbortSignal.any(signals)
+  }
+
+  /** Sends a request and returns the answer once it is known to be the server's. */
+  async function post(
+    path: string,
+    contentType: string,
+    body: Uint8Array,
+    call: ClientCallOptions | undefined,
+    extra: Readonly<Record<string, string>> = {},
+  ): Promise<{ readonly response: Response; readonly body: Uint8Array }> {
+    const { request, nonce, target } = await prepare(path, contentType, body, call, extra)
+    try {
+      const response = await send(request)
+      const bytes = await readLimited(response)
+      const check = { now: epochSeconds(options.clock), verify: options.verify, verifyChain: options.verifyServer }
+      if (response.headers.has('signature-input') || response.ok) {
+        await verifyResponse(
+          { method: 'POST', target, nonce },
+          { status: response.status, headers: response.headers, body: bytes },
+          check,
+        )
+      }
+      return { response, body: bytes }
+    } catch (error) {
+      throw failure(error, request.signal, options.serverUrl)
+    }
+  }
+
+  async function prepare(
+    path: string,
+    contentType: string,
+    body: Uint8Array,
+    call: ClientCallOptions | undefined,
+    extra: Readonly<Record<string, string>>,
+  ): Promise<{ readonly request: Request; readonly nonce: string; readonly target: string }> {
+    const target = `${prefix}${path}`
+    const nonce = base64Url(crypto.getRandomValues(new Uint8Array(16)))
+    const headers = new Headers({
+      'content-type': contentType,
+      'connect-protocol-version': '1',
+      ...extra,
+      ...call?.metadata,
+    })
+    if (call?.timeoutMs !== undefined) headers.set('connect-timeout-ms', String(Math.round(call.timeoutMs)))
+    const identity = options.identity()
+    if (identity) {
+      const message: HttpMessage = { method: 'POST', target, headers, body }
+      const signature = await signRequest(message, identity, { audience, now: epochSeconds(options.clock), nonce })
+      for (const [name, value] of Object.entries(signature.headers)) headers.set(name, value)
+    } else headers.set(NONCE_HEADER, nonce)
+    const signal = signalFor(call)
+    const request = new Request(new URL(target, base), {
+      method: 'POST',
+      headers,
+      body: body as BodyInit,
+      signal,
+      redirect: 'error',
+    })
+    return { request, nonce, target }
+  }
+
+  async function unary<Req, Res>(method: ClientMethod<Req, Res>, message: Req, call?: ClientCallOptions): Promise<Res> {
+    const { response, body } = await post(method.path, UNARY_TYPE, method.request.encode(message).finish(), call)
+    if (!response.ok) throw decodeError(response.status, body)
+    return method.response.decode(body)
+  }
+
+  async function* serverStream<Req, Res>(
+    method: ClientMethod<Req, Res>,
+    message: Req,
+    call?: ClientCallOptions,
+  ): AsyncGenerator<Res> {
+    const bytes = envelope(method.request.encode(message).finish())
+    const { request } = await prepare(method.path, STREAM_TYPE, bytes, call, {})
+    try {
+      const response = await send(request)
+      if (!response.ok || response.body === null) throw decodeError(response.status, await readLimited(response))
+      const chunks = response.body as unknown as AsyncIterable<Uint8Array>
+      for await (const reply of readStream(chunks, MAX_MESSAGE_BYTES)) yield method.response.decode(reply)
+    } catch (error) {
+      throw failure(error, request.signal, options.serverUrl)
+    }
+  }
+
+  function bidi<Req, Res>(method: ClientMethod<Req, Res>, call?: ClientCallOptions): BidiCall<Req, Res> {
+    const exchange = new Exchange<Req, Res>(
+      (body, extra) => post(method.path, STREAM_TYPE, body, call, extra),
+      (message) => method.request.encode(message).finish(),
+      (bytes) => method.response.decode(bytes),
+    )
+    return {
+      send: async (message) => exchange.send(message),
+      end: () => exchange.end(),
+      messages: exchange.messages(),
+      cancel: () => exchange.end(),
+    }
+  }
+
+  return { unary, serverStream, bidi, close: () => closed.abort() }
+}
+
+/** Sends a body with extra headers and returns the verified answer. */
+type Post = (
+  body: Uint8Array,
+  extra: Readonly<Record<string, string>>,
+) => Promise<{ readonly response: Response; readonly body: Uint8Array }>
+
+/** A stream in both directions, carried by one request after the other. */
+class Exchange<Req, Res> {
+  readonly #post: Post
+  readonly #encode: (message: Req) => Uint8Array
+  readonly #decode: (bytes: Uint8Array) => Res
+  readonly #sent: Uint8Array[] = []
+  #unsent = 0
+  #ended = false
+  #wake = () => {}
+
+  constructor(post: Post, encode: (message: Req) => Uint8Array, decode: (bytes: Uint8Array) => Res) {
+    this.#post = post
+    this.#encode = encode
+    this.#decode = decode
+  }
+
+  send(message: Req): void {
+    this.#sent.push(envelope(this.#encode(message)))
+    this.#unsent += 1
+    this.#wake()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#wake()
+  }
+
+  async *messages(): AsyncGenerator<Res> {
+    let seen = 0
+    let state: string | null = null
+    for (;;) {
+      while (this.#unsent === 0 && !this.#ended) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      }
+      if (this.#unsent === 0) return
+      this.#unsent = 0
+      // A suspended call goes on with its first message and the newest; any other one is told anew from the start.
+      const messages: Uint8Array[] = state === null ? this.#sent : [this.#sent[0]!, this.#sent[this.#sent.length - 1]!]
+      const { response, body } = await this.#post(concat(messages), state === null ? {} : { [STATE_HEADER]: state })
+      if (!response.ok) throw decodeError(response.status, body)
+      let index = 0
+      const skip: number = state === null ? seen : 0
+      for await (const reply of readStream(oneChunk(body), MAX_MESSAGE_BYTES)) {
+        index += 1
+        if (index > skip) yield this.#decode(reply)
+      }
+      seen = index
+      state = response.headers.get(STATE_HEADER)
+    }
+  }
+}
+
+async function* oneChunk(body: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield body
+}
+
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+async function readLimited(response: Response): Promise<Uint8Array> {
+  if (response.body === null) return new Uint8Array(0)
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+    size += chunk.length
+    if (size > MAX_ANSWER_BYTES) throw new StatusError('RESOURCE_EXHAUSTED', 'the answer of the server is too large')
+    chunks.push(chunk)
+  }
+  return concat(chunks)
+}
+
+function failure(error: unknown, signal: AbortSignal, serverUrl: string): StatusError {
+  if (error instanceof StatusError) {
+    // What the server's signature was refused for is for the operator, and for the agent's own decisions.
+    return error.code === 'UNAUTHENTICATED'
+      ? new StatusError('UNAVAILABLE', `the server's answer is not to be trusted: ${error.message}`, { cause: error })
+      : error
+  }
+  if (signal.aborted) {
+    const timedOut = signal.reason instanceof DOMException && signal.reason.name === 'TimeoutError'
+    return timedOut
+      ? new StatusError('DEADLINE_EXCEEDED', 'context deadline exceeded')
+      : new StatusError('CANCELLED', 'context canceled')
+  }
+  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
+  return new StatusError('UNAVAILABLE', `connection error: ${serverUrl}: ${errorMessage(error)}${cause}`, {
+    cause: error,
+  })
+}

@@ -1,0 +1,78 @@
+import { base64Url, fromBase64Url } from '../core/base64.ts'
+import type { Clock } from '../core/clock.ts'
+import { concat, utf8 } from '../core/der.ts'
+import { StatusError } from '../core/error.ts'
+
+const LIFETIME_MS = 60_000
+const NONCE_BYTES = 12
+
+/**
+ * Hands the state of an unfinished exchange to the client, who can neither read nor change it, and takes it back once within a minute.
+ * AES-256-GCM; what it is bound to (method, first message) is authenticated with it.
+ */
+export class StateSeal {
+  readonly #key: Promise<CryptoKey>
+  readonly #clock: Clock
+  /** Seals taken back, until they would have ended anyway. */
+  readonly #used = new Map<string, number>()
+
+  /** @param secret 32 bytes, the same for all replicas that answer for each other */
+  constructor(secret: Uint8Array, clock: Clock) {
+    this.#key = crypto.subtle.importKey('raw', secret as BufferSource, 'HKDF', false, ['deriveKey']).then((key) =>
+      crypto.subtle.deriveKey(
+        {
+          name: 'HKDF',
+          hash: 'SHA-256',
+          salt: new Uint8Array(0),
+          info: utf8('turret attestation state') as BufferSource,
+        },
+        key,
+        { name: 'AES-GCM', length: 256 },
+        false,
+        ['encrypt', 'decrypt'],
+      ),
+    )
+    this.#clock = clock
+  }
+
+  async seal(state: Uint8Array, boundTo: Uint8Array): Promise<string> {
+    const nonce = crypto.getRandomValues(new Uint8Array(NONCE_BYTES))
+    const time = new Uint8Array(8)
+    new DataView(time.buffer).setBigUint64(0, BigInt(this.#clock.nowMs()))
+    const sealed = await crypto.subtle.encrypt(
+      { name: 'AES-GCM', iv: nonce, additionalData: boundTo as BufferSource },
+      await this.#key,
+      concat([time, state]) as BufferSource,
+    )
+    return base64Url(concat([nonce, new Uint8Array(sealed)]))
+  }
+
+  /** @throws StatusError INVALID_ARGUMENT if it is not ours, bound to something else, too old or used before */
+  async open(text: string, boundTo: Uint8Array): Promise<Uint8Array> {
+    let plain: Uint8Array
+    try {
+      const sealed = fromBase64Url(text)
+      plain = new Uint8Array(
+        await crypto.subtle.decrypt(
+          {
+            name: 'AES-GCM',
+            iv: sealed.subarray(0, NONCE_BYTES) as BufferSource,
+            additionalData: boundTo as BufferSource,
+          },
+          await this.#key,
+          sealed.subarray(NONCE_BYTES) as BufferSource,
+        ),
+      )
+    } catch (cause) {
+      throw new StatusError('INVALID_ARGUMENT', 'the attestation state is not valid', { cause })
+    }
+    const now = this.#clock.nowMs()
+    const sealedAt = Number(new DataView(plain.buffer, plain.byteOffset).getBigUint64(0))
+    for (const [key, end] of this.#used) if (end < now) this.#used.delete(key)
+    if (now - sealedAt > LIFETIME_MS || this.#used.has(text)) {
+      throw new StatusError('INVALID_ARGUMENT', 'the attestation state is too old or was used before')
+    }
+    this.#used.set(text, sealedAt + LIFETIME_MS)
+    return plain.subarray(8)
+  }
+}
