@@ -30,7 +30,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
       'agent',
       'proto',
     ],
-    outside: [/^node:/],
+    outside: [/^node:/, /^@hono\/node-server$/],
   },
   workers: {
     inside: ['src/core', 'src/rpc', 'src/server', 'src/store', 'src/plugins', 'src/config', 'src/transport', 'proto'],

@@ -37,6 +37,10 @@ export interface AgentOptions {
   readonly dataDir: string
   readonly serverAddress: string
   readonly serverPort: number
+  /** The server's HTTP plane; undefined: gRPC to serverAddress. */
+  readonly serverUrl: string | undefined
+  /** How the server is configured to be called over HTTP; undefined: the origin of the URL. */
+  readonly serverAudience: string | undefined
   readonly socketPath: string
   readonly adminSocketPath: string | undefined
   readonly joinToken: string | undefined
@@ -105,6 +109,9 @@ const FIELDS = {
     data_dir: 'string',
     server_address: 'string',
     server_port: 'int',
+    // Ours: the server over HTTPS instead of gRPC.
+    server_url: 'string',
+    server_audience: 'string',
     trust_domain: 'string',
     socket_path: 'string',
     admin_socket_path: 'string',
@@ -182,8 +189,11 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
   if (!values.plugins) throw new ConfigError('plugins section must be configured')
   if (joinToken && joinTokenFile)
     throw new ConfigError('only one of join_token or join_token_file can be specified, not both')
-  if (serverAddress === '') throw new ConfigError('server_address must be configured')
-  if (serverPort === 0) throw new ConfigError('server_port must be configured')
+  const serverUrl = agent.server_url || undefined
+  if (serverUrl === undefined) {
+    if (serverAddress === '') throw new ConfigError('server_address must be configured')
+    if (serverPort === 0) throw new ConfigError('server_port must be configured')
+  } else checkServerUrl(serverUrl, serverAddress)
   if (trustDomainText === '') throw new ConfigError('trust_domain must be configured')
   const bootstrap = readBootstrap({
     insecure: (flags.insecureBootstrap || agent.insecure_bootstrap) ?? false,
@@ -264,6 +274,8 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     dataDir: flags.dataDir || agent.data_dir || '.',
     serverAddress,
     serverPort,
+    serverUrl,
+    serverAudience: agent.server_audience || undefined,
     socketPath,
     adminSocketPath,
     joinToken,
@@ -354,6 +366,15 @@ function readBootstrap({ insecure, path, url, unixSocket, format, workloadApi }:
   if (url) return { kind: 'url', url, unixSocket: unixSocket || undefined, format }
   if (path) return { kind: 'file', path, format }
   return { kind: 'insecure' }
+}
+
+/** Plain HTTP is for what listens on this machine; answers are signed either way. */
+function checkServerUrl(text: string, serverAddress: string): void {
+  if (serverAddress !== '') throw new ConfigError('only one of server_address or server_url can be specified, not both')
+  const url = prefixed('unable to parse server_url', () => new URL(text))
+  const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local))
+    throw new ConfigError('server_url must start with https://')
 }
 
 function checkUrl(text: string, unixSocket: string): void {

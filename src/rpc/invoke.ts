@@ -160,6 +160,14 @@ class CallInFlight implements Call {
     return this.#incoming.header(name)
   }
 
+  checkpoint(state: Uint8Array): void {
+    this.#incoming.checkpoint?.(state)
+  }
+
+  get resumed(): Uint8Array | undefined {
+    return this.#incoming.resumed
+  }
+
   async limit(cost: number): Promise<void> {
     const limiter = this.#invocation.limiter
     if (limiter === undefined || this.peer.via === 'local') return

@@ -23,6 +23,10 @@ export interface Call {
   readonly log: Log
   /** One value per metadata key, lower case names. */
   header(name: string): readonly string[]
+  /** Keeps what is needed to go on after the next message, for transports that cannot hold a stream. */
+  checkpoint(state: Uint8Array): void
+  /** Set where a call goes on from a checkpoint: the requests are the first one and the one that was waited for. */
+  readonly resumed: Uint8Array | undefined
   /**
    * Waits for `cost` tokens of this method's rate limit; does nothing for methods and callers without limit.
    * @throws StatusError RESOURCE_EXHAUSTED

@@ -6,6 +6,13 @@ export interface IncomingCall {
   readonly peer: Peer
   readonly signal: AbortSignal
   header(name: string): readonly string[]
+  /**
+   * Transports without streams: keeps what a handler needs to go on when the next message of the client comes with another
+   * request. The last call before the handler waits counts.
+   */
+  checkpoint?(state: Uint8Array): void
+  /** What the handler kept at its checkpoint; the client's messages are the first one and the one waited for. */
+  readonly resumed?: Uint8Array
 }
 
 /**

@@ -29,7 +29,8 @@ export async function* attestAgent(
   requests: AsyncIterable<AttestAgentRequest>,
   call: Call,
 ): AsyncIterable<AttestAgentResponse> {
-  await limited(call, 1, 'rejecting request due to attest agent rate limiting')
+  // Who goes on from a checkpoint paid when it was made.
+  if (call.resumed === undefined) await limited(call, 1, 'rejecting request due to attest agent rate limiting')
   const incoming = requests[Symbol.asyncIterator]()
   const params = await receiveParams(incoming, call)
   const { type, payload } = params.data
@@ -152,19 +153,26 @@ async function* converse(
   }
   const peer = call.peer
   const context = { peerAddress: peer.via === 'local' ? '' : addressWithoutPort(peer.address) }
-  let step = await pluginStep(type, call, () => attestor.start(payload, context))
+  const { resumed } = call
+  let step: NodeAttestationStep =
+    resumed === undefined
+      ? await pluginStep(type, call, () => attestor.start(payload, context))
+      : await pluginStep(type, call, async () => attestor.resume(resumed, await responseOf(incoming, call), context))
   for (let rounds = 0; 'challenge' in step; rounds++) {
     if (rounds === MAX_CHALLENGES) throw failure(call.log, 'INTERNAL', 'too many challenges')
-    yield { challenge: step.challenge }
-    const received = await incoming.next()
-    if (received.done) {
-      throw failure(call.log, 'INTERNAL', 'failed to receive challenge from agent', new Error('EOF'))
-    }
-    const response = received.value.challengeResponse ?? new Uint8Array(0)
     const { state } = step
+    call.checkpoint(state)
+    yield { challenge: step.challenge }
+    const response = await responseOf(incoming, call)
     step = await pluginStep(type, call, () => attestor.resume(state, response, context))
   }
   return step.attributes
+}
+
+async function responseOf(incoming: AsyncIterator<AttestAgentRequest>, call: Call): Promise<Uint8Array> {
+  const received = await incoming.next()
+  if (received.done) throw failure(call.log, 'INTERNAL', 'failed to receive challenge from agent', new Error('EOF'))
+  return received.value.challengeResponse ?? new Uint8Array(0)
 }
 
 async function pluginStep(type: string, call: Call, run: () => Promise<NodeAttestationStep>) {

@@ -16,11 +16,12 @@ import { errorMessage, StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import { leafSpiffeId, verifyX509Svid } from '../../core/path-validation.ts'
 import { serverId } from '../../core/spiffe-id.ts'
-import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
+import { generateSigner, importSigner, nodeVerifier } from '../../plugins/signer.ts'
 import { bindService } from '../../rpc/invoke.ts'
 import type { Call } from '../../rpc/method.ts'
 import { connect } from '../../transport/grpc-client.ts'
 import { serveGrpc } from '../../transport/grpc-server.ts'
+import { connectHttp } from '../../transport/http-client.ts'
 import { loadPeerWatcher, watchOf } from '../../transport/peer.ts'
 import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
@@ -234,32 +235,44 @@ async function serveWorkloads(
 
 /** Connections to the server of the configuration, which must be `spiffe://<td>/spire/server` of our trust domain. */
 function serverConnections(options: AgentOptions, verify: ReturnType<typeof nodeVerifier>): ConnectToServer {
-  const { trustDomain, serverAddress, serverPort, requirePqKem } = options
+  const { trustDomain, serverAddress, serverPort, serverUrl, serverAudience, requirePqKem } = options
   const expected = serverId(trustDomain)
   const host = serverAddress.includes(':') ? `[${serverAddress}]` : serverAddress
-  return ({ identity, roots }) =>
-    connect({
+  const verifyServer = async (chain: readonly Uint8Array[], trusted: readonly Uint8Array[] | undefined) => {
+    if (trusted === undefined) {
+      const id = leafSpiffeId(parseCertificate(chain[0] ?? new Uint8Array(0)))
+      if (id !== expected)
+        throw new StatusError('UNAUTHENTICATED', `expected server SPIFFE ID "${expected}"; got ["${id}"]`)
+      return
+    }
+    const parsed = trusted.map(parseCertificate)
+    const { spiffeId } = await verifyX509Svid({
+      chain,
+      rootsOf: (name) => (name === trustDomain ? parsed : undefined),
+      at: epochSeconds(systemClock),
+      verify,
+    })
+    if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID "${spiffeId}"`)
+  }
+  return async ({ identity, roots }) => {
+    if (serverUrl !== undefined) {
+      const signer = identity && importSigner(identity.privateKey)
+      return connectHttp({
+        serverUrl,
+        ...(serverAudience === undefined ? {} : { audience: serverAudience }),
+        identity: () => identity && signer && { chain: identity.chain, signer },
+        verifyServer: (chain) => verifyServer(chain, roots()),
+        verify,
+        clock: systemClock,
+      })
+    }
+    return connect({
       target: `dns:///${host}:${serverPort}`,
       tls: {
         requirePqKem,
         identity: () => identity && { certificates: identity.chain, privateKey: identity.privateKey },
-        async verifyServer(chain) {
-          const trusted = roots()
-          if (trusted === undefined) {
-            const id = leafSpiffeId(parseCertificate(chain[0] ?? new Uint8Array(0)))
-            if (id !== expected)
-              throw new StatusError('UNAUTHENTICATED', `expected server SPIFFE ID "${expected}"; got ["${id}"]`)
-            return
-          }
-          const parsed = trusted.map(parseCertificate)
-          const { spiffeId } = await verifyX509Svid({
-            chain,
-            rootsOf: (name) => (name === trustDomain ? parsed : undefined),
-            at: epochSeconds(systemClock),
-            verify,
-          })
-          if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID "${spiffeId}"`)
-        },
+        verifyServer: (chain) => verifyServer(chain, roots()),
       },
     })
+  }
 }

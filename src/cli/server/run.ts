@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { readServerConfig, type ServerOptions } from '../../config/server.ts'
-import { type Certificate, parseCertificate } from '../../core/certificate.ts'
+import { type Certificate, parseCertificate, serialText } from '../../core/certificate.ts'
 import { type Clock, epochSeconds, systemClock } from '../../core/clock.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import { verifyX509Svid } from '../../core/path-validation.ts'
@@ -22,7 +22,7 @@ import { serverPipeline } from '../../server/pipeline.ts'
 import { pruneBundle, pruneEntries, pruneNodes } from '../../server/pruning.ts'
 import { type ServerSvid, ServerSvidRotation } from '../../server/server-svid.ts'
 import { serveGrpc } from '../../transport/grpc-server.ts'
-import { listenTls, type TlsIdentity } from '../../transport/tls.ts'
+import { listenTls, type TlsIdentity, type VerifiedPeer } from '../../transport/tls.ts'
 import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
@@ -31,6 +31,7 @@ import { type HealthCheck, serveHealth } from '../health-listener.ts'
 import { openLog, type ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
 import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { serveHttp } from './http.ts'
 import { makeServerPlugins } from './plugins.ts'
 
 /** The flags of `run`, which `validate` has too. */
@@ -187,23 +188,20 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     maxConnectionAgeMs: MAX_CONNECTION_AGE_MS,
   })
   const admin = serveGrpc({ service: bindService(ADMIN_METHODS, deps, pipeline), log: endpointLog })
+  const verifyPeer = async (chain: readonly Uint8Array[]): Promise<VerifiedPeer> => {
+    const { spiffeId, leaf } = await verifySvid(chain, trust.roots!, clock, verify)
+    if (trustDomainOf(spiffeId) !== trustDomain && !deps.adminIds.has(spiffeId)) {
+      throw new StatusError('UNAUTHENTICATED', `unexpected trust domain in ID ${JSON.stringify(spiffeId)}`)
+    }
+    return { spiffeId, serialNumber: serialText(leaf), expiresAt: leaf.notAfter }
+  }
   const tlsListener = await listenTls({
     host: options.bindAddress,
     port: options.bindPort,
     identity: identity!,
     log: endpointLog,
     requirePqKem: options.requirePqKem,
-    async verifyPeer(chain) {
-      const { spiffeId, leaf } = await verifySvid(chain, trust.roots!, clock, verify)
-      if (trustDomainOf(spiffeId) !== trustDomain && !deps.adminIds.has(spiffeId)) {
-        throw new StatusError('UNAUTHENTICATED', `unexpected trust domain in ID ${JSON.stringify(spiffeId)}`)
-      }
-      return {
-        spiffeId,
-        serialNumber: BigInt(`0x${Buffer.from(leaf.serial).toString('hex')}`).toString(),
-        expiresAt: leaf.notAfter,
-      }
-    },
+    verifyPeer,
     onConnection: (socket, peer) => tcp.accept(socket, peer),
   }).catch((error) =>
     Promise.reject(new Error(`failed to listen on ${options.bindAddress}:${options.bindPort}: ${errorMessage(error)}`)),
@@ -218,6 +216,18 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   endpointLog.info('Starting Server APIs', { address: unixListener.address, network: 'unix' })
   const stopHealth = options.healthChecks.enabled
     ? await serveHealth(options.healthChecks, healthChecks(deps, manager), log)
+    : async () => {}
+
+  const stopHttp = options.http
+    ? await serveHttp(options.http, {
+        service: bindService(TCP_METHODS, deps, pipeline),
+        bundle,
+        verifyPeer,
+        identity: () => svid.current && { chain: svid.current.chain, signer: svid.current.key },
+        verify,
+        clock,
+        log: endpointLog,
+      })
     : async () => {}
 
   // What is done again and again.
@@ -271,7 +281,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
   log.info('Stopping Server APIs', { subsystem_name: 'endpoints' })
-  await Promise.all([tlsListener.close(), unixListener.close(), stopHealth()])
+  await Promise.all([tlsListener.close(), unixListener.close(), stopHealth(), stopHttp()])
   await Promise.all([tcp.close(STOP_GRACE_MS), admin.close(STOP_GRACE_MS), following])
   await upstream?.close?.()
   await store.close()
