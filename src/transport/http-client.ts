@@ -40,8 +40,10 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
   const send = options.fetch ?? fetch
   const closed = new AbortController()
 
-  function signalFor(call: ClientCallOptions | undefined): AbortSignal {
-    const signals = [closed.signal, AbortSignal.timeout(call?.timeoutMs ?? NO_TIMEOUT_MS)]
+  /** Closing ends subscriptions; calls under way finish, as they do over gRPC. */
+  function signalFor(call: ClientCallOptions | undefined, subscription: boolean): AbortSignal {
+    const signals = [AbortSignal.timeout(call?.timeoutMs ?? NO_TIMEOUT_MS)]
+    if (subscription) signals.push(closed.signal)
     if (call?.signal) signals.push(call.signal)
     return AbortSignal.any(signals)
   }
@@ -54,7 +56,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     call: ClientCallOptions | undefined,
     extra: Readonly<Record<string, string>> = {},
   ): Promise<{ readonly response: Response; readonly body: Uint8Array }> {
-    const { request, nonce, target } = await prepare(path, contentType, body, call, extra)
+    const { request, nonce, target } = await prepare(path, contentType, body, call, false, extra)
     try {
       const response = await send(request)
       const bytes = await readLimited(response)
@@ -77,6 +79,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     contentType: string,
     body: Uint8Array,
     call: ClientCallOptions | undefined,
+    subscription: boolean,
     extra: Readonly<Record<string, string>>,
   ): Promise<{ readonly request: Request; readonly nonce: string; readonly target: string }> {
     const target = `${prefix}${path}`
@@ -94,7 +97,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
       const signature = await signRequest(message, identity, { audience, now: epochSeconds(options.clock), nonce })
       for (const [name, value] of Object.entries(signature.headers)) headers.set(name, value)
     } else headers.set(NONCE_HEADER, nonce)
-    const signal = signalFor(call)
+    const signal = signalFor(call, subscription)
     const request = new Request(new URL(target, base), {
       method: 'POST',
       headers,
@@ -117,7 +120,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     call?: ClientCallOptions,
   ): AsyncGenerator<Res> {
     const bytes = envelope(method.request.encode(message).finish())
-    const { request } = await prepare(method.path, STREAM_TYPE, bytes, call, {})
+    const { request } = await prepare(method.path, STREAM_TYPE, bytes, call, true, {})
     try {
       const response = await send(request)
       if (!response.ok || response.body === null) throw decodeError(response.status, await readLimited(response))

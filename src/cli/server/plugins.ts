@@ -112,13 +112,23 @@ function upstreamAuthorities(environment: PluginEnvironment): PluginMakers<Upstr
       })
     },
     spire(data) {
+      const url = textOf(data, 'server_url')
       const address = textOf(data, 'server_address')
       const port = Number(textOf(data, 'server_port'))
-      if (address === '') throw new Error('server_address must be configured')
-      if (!Number.isInteger(port) || port <= 0 || port > 65535) throw new Error('server_port must be configured')
+      if (url !== '' && address !== '') throw new Error('only one of server_address or server_url can be configured')
+      if (url === '') {
+        if (address === '') throw new Error('server_address must be configured')
+        if (!Number.isInteger(port) || port <= 0 || port > 65535) throw new Error('server_port must be configured')
+      } else if (!/^https:/.test(url) && !/^http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/]/.test(url)) {
+        throw new Error('server_url must start with https://')
+      }
       const socket = textOf(data, 'workload_api_socket')
       if (socket === '') throw new Error('workload_api_socket must be configured')
-      return connectUpstreamSpire({ ...environment, address, port, workloadApiSocket: resolve(socket) })
+      return connectUpstreamSpire({
+        ...environment,
+        server: url === '' ? { address, port } : { url },
+        workloadApiSocket: resolve(socket),
+      })
     },
   }
 }

@@ -8,15 +8,18 @@ import type { UpstreamAuthority } from '../../core/plugin.ts'
 import type { VerifySignature } from '../../core/public-key.ts'
 import { serverId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
+import { importSigner } from '../../plugins/signer.ts'
 import { spireUpstreamAuthority } from '../../server/upstream-spire.ts'
 import { connect } from '../../transport/grpc-client.ts'
+import { connectHttp } from '../../transport/http-client.ts'
+import type { HttpIdentity } from '../../transport/http-signature.ts'
 import type { TlsIdentity } from '../../transport/tls.ts'
 import { pause } from '../periodic.ts'
 
 export interface UpstreamSpireOptions {
   readonly trustDomain: TrustDomain
-  readonly address: string
-  readonly port: number
+  /** Of the server above: host and port for gRPC, or the URL of its HTTP plane. */
+  readonly server: { readonly address: string; readonly port: number } | { readonly url: string }
   /** Absolute path of the Workload API socket of the agent beside this server. */
   readonly workloadApiSocket: string
   readonly clock: Clock
@@ -43,22 +46,17 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
   const stop = new AbortController()
   const identity = new WorkloadIdentity(options, stop.signal)
   const expected = serverId(trustDomain)
-  const host = options.address.includes(':') ? `[${options.address}]` : options.address
-  const channel = await connect({
-    target: `dns:///${host}:${options.port}`,
-    tls: {
-      identity: () => identity.current,
-      async verifyServer(chain) {
-        const { spiffeId } = await verifyX509Svid({
-          chain,
-          rootsOf: () => identity.roots,
-          at: epochSeconds(clock),
-          verify,
+  const verifyServer = async (chain: readonly Uint8Array[]) => {
+    const { spiffeId } = await verifyX509Svid({ chain, rootsOf: () => identity.roots, at: epochSeconds(clock), verify })
+    if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID ${JSON.stringify(spiffeId)}`)
+  }
+  const channel =
+    'url' in options.server
+      ? connectHttp({ serverUrl: options.server.url, identity: () => identity.signing, verifyServer, verify, clock })
+      : await connect({
+          target: `dns:///${hostAndPort(options.server)}`,
+          tls: { identity: () => identity.current, verifyServer },
         })
-        if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID ${JSON.stringify(spiffeId)}`)
-      },
-    },
-  })
   return spireUpstreamAuthority({
     server: {
       async unary(method, request, call) {
@@ -80,10 +78,15 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
   })
 }
 
+function hostAndPort({ address, port }: { readonly address: string; readonly port: number }): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
+
 /** This server's own workload identity, as the agent beside it hands it out. */
 class WorkloadIdentity {
   readonly #options: UpstreamSpireOptions
   #current: TlsIdentity | undefined
+  #signing: HttpIdentity | undefined
   #roots: readonly Certificate[] = []
   #lastError: unknown
   #arrived = () => {}
@@ -98,6 +101,11 @@ class WorkloadIdentity {
 
   get current(): TlsIdentity | undefined {
     return this.#current
+  }
+
+  /** The same identity for signing requests over HTTP. */
+  get signing(): HttpIdentity | undefined {
+    return this.#signing
   }
 
   get roots(): readonly Certificate[] {
@@ -152,6 +160,7 @@ class WorkloadIdentity {
       certificates: parseCertificates(svid.x509Svid).map((certificate) => certificate.der),
       privateKey: svid.x509SvidKey,
     }
+    this.#signing = { chain: this.#current.certificates, signer: importSigner(svid.x509SvidKey) }
     this.#roots = parseCertificates(svid.bundle).map(({ der }) => parseCertificate(der))
     this.#arrived()
   }
