@@ -15,6 +15,8 @@ export interface FeedListener {
 export interface FeedOptions {
   /** Uniform in [0, 1). */
   readonly random: () => number
+  /** Waits that long, less if the signal aborts. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>
   readonly log: Log
   readonly signal: AbortSignal
 }
@@ -23,7 +25,7 @@ export interface FeedOptions {
  * Holds the server's change feed open, so that news reach the agent at once and not with the next poll. A SPIRE server has no such
  * feed: then polling is all there is.
  */
-export async function followServer(listener: FeedListener, { random, log, signal }: FeedOptions): Promise<void> {
+export async function followServer(listener: FeedListener, { random, wait, log, signal }: FeedOptions): Promise<void> {
   while (!signal.aborted) {
     try {
       let first = true
@@ -37,20 +39,7 @@ export async function followServer(listener: FeedListener, { random, log, signal
       if (error instanceof StatusError && error.code === 'PERMISSION_DENIED' && !signal.aborted) listener.syncSoon()
       if (!signal.aborted) log.debug('The change feed of the server ended', { error: errorMessage(error) })
     }
-    await pause(RETRY_MS * (0.5 + random()), signal)
+    await wait(RETRY_MS * (0.5 + random()), signal)
     listener.syncSoon()
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    if (signal.aborted) done()
-    else signal.addEventListener('abort', done, { once: true })
-  })
 }

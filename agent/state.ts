@@ -1,5 +1,5 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 
 /** What an agent keeps over a restart. Certificates are DER here and base64 of PEM in the file, as SPIRE writes it. */
 export interface AgentState {
@@ -25,14 +25,19 @@ const EMPTY: AgentState = {
   connectionAttempts: 0,
 }
 
+/** Replaces a file, mode 0600, so that a crash leaves the old one or the new one. */
+export type ReplaceFile = (path: string, text: string) => Promise<void>
+
 /** `<data_dir>/agent-data.json`, mode 0600, replaced atomically. */
 export class StateFile {
   readonly #path: string
+  readonly #replace: ReplaceFile
   #state: AgentState
   #writing: Promise<void> = Promise.resolve()
 
-  private constructor(path: string, state: AgentState) {
+  private constructor(path: string, state: AgentState, replace: ReplaceFile) {
     this.#path = path
+    this.#replace = replace
     this.#state = state
   }
 
@@ -40,7 +45,7 @@ export class StateFile {
    * Opens the state in a data directory, which is made if it is missing.
    * @throws Error `failed to open storage: ...` if the file is corrupt; it is left as it is
    */
-  static async open(dataDir: string): Promise<StateFile> {
+  static async open(dataDir: string, replace: ReplaceFile): Promise<StateFile> {
     const path = join(dataDir, 'agent-data.json')
     try {
       await mkdir(dataDir, { recursive: true, mode: 0o755 })
@@ -48,7 +53,7 @@ export class StateFile {
         if (error.code === 'ENOENT') return undefined
         throw error
       })
-      return new StateFile(path, text === undefined ? EMPTY : parse(text))
+      return new StateFile(path, text === undefined ? EMPTY : parse(text), replace)
     } catch (error) {
       throw new Error(`failed to open storage: ${path}: ${(error as Error).message}`, { cause: error })
     }
@@ -62,7 +67,7 @@ export class StateFile {
   async save(changes: Partial<AgentState>): Promise<void> {
     this.#state = { ...this.#state, ...changes }
     const text = print(this.#state)
-    const write = this.#writing.then(() => replaceFile(this.#path, text))
+    const write = this.#writing.then(() => this.#replace(this.#path, text))
     this.#writing = write.catch(() => {})
     await write
   }
@@ -116,22 +121,4 @@ function toPemBase64(der: Uint8Array): string {
     .toString('base64')
     .replace(/.{64}(?=.)/g, '$&\n')
   return Buffer.from(`-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`).toString('base64')
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.tmp`
-  const file = await open(temporary, 'w', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(temporary, path)
-  const folder = await open(dirname(path), 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }

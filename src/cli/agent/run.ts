@@ -16,6 +16,7 @@ import { errorMessage, StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import { leafSpiffeId, verifyX509Svid } from '../../core/path-validation.ts'
 import { serverId } from '../../core/spiffe-id.ts'
+import { replaceFile } from '../../plugins/replace-file.ts'
 import { generateSigner, importSigner, nodeVerifier } from '../../plugins/signer.ts'
 import { bindService } from '../../rpc/invoke.ts'
 import type { Call } from '../../rpc/method.ts'
@@ -29,6 +30,7 @@ import { CommandError } from '../failure.ts'
 import { boolean, integer, text } from '../flags.ts'
 import { serveHealth } from '../health-listener.ts'
 import { openLog } from '../logger.ts'
+import { pause } from '../periodic.ts'
 import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { VERSION } from '../version.ts'
 import { bootstrapRoots } from './bootstrap.ts'
@@ -121,7 +123,7 @@ export async function runAgent(
   const random = Math.random
   const verify = nodeVerifier()
   log.info('Starting agent', { data_dir: options.dataDir, version: VERSION })
-  const state = await StateFile.open(options.dataDir)
+  const state = await StateFile.open(options.dataDir, replaceFile)
   const plugins = await makeAgentPlugins(options.plugins, joinToken)
 
   const agent = await Agent.start(
@@ -153,7 +155,7 @@ export async function runAgent(
 
   const running = agent.run()
   const stop = new AbortController()
-  const feed = followServer(agent, { random, log, signal: AbortSignal.any([signal, stop.signal]) })
+  const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })
   const closeApi = options.disableWorkloadApi
     ? async () => {}
     : await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)

@@ -1,8 +1,8 @@
-import { open, readFile, rename } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { errorMessage } from '../../core/error.ts'
 import type { KeyType, Signer } from '../../core/key-type.ts'
 import type { KeyManager } from '../../core/plugin.ts'
+import { replaceFile } from '../replace-file.ts'
 import { generateSigner, importSigner, type MemorySigner } from '../signer.ts'
 
 /**
@@ -61,22 +61,4 @@ function print(keys: ReadonlyMap<string, MemorySigner>): string {
   const entries = [...keys].sort(([a], [b]) => (a < b ? -1 : 1))
   const encoded = entries.map(([id, signer]) => [id, Buffer.from(signer.exportPrivateKey()).toString('base64')])
   return JSON.stringify({ keys: Object.fromEntries(encoded) }, undefined, '\t')
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.tmp`
-  const file = await open(temporary, 'w', 0o600)
-  try {
-    await file.writeFile(text)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(temporary, path)
-  const folder = await open(dirname(path), 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }
