@@ -26,31 +26,14 @@ import { listenTls, type TlsIdentity, type VerifiedPeer } from '../../transport/
 import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
-import { boolean, integer, text } from '../flags.ts'
 import { type HealthCheck, serveHealth } from '../health-listener.ts'
 import { openLog, type ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
 import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { serveHttp } from './http.ts'
 import { makeServerPlugins } from './plugins.ts'
+import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
-/** The flags of `run`, which `validate` has too. */
-export const RUN_FLAGS = {
-  allowUnknownConfig: boolean('If set to true, ignores any unknown configuration values'),
-  bindAddress: text('IP address or DNS name of the SPIRE server'),
-  config: text('Path to a SPIRE config file'),
-  dataDir: text('Directory to store runtime data to'),
-  expandEnv: boolean('Expand environment variables in SPIRE config file'),
-  logFile: text('File to write logs to'),
-  logFormat: text("'text' or 'json'"),
-  logLevel: text("'debug', 'info', 'warn', or 'error'"),
-  logSourceLocation: boolean('Include source file, line number and function name in log lines'),
-  serverPort: integer('Port number of the SPIRE server'),
-  socketPath: text('Path to bind the SPIRE Server API socket to'),
-  trustDomain: text('The trust domain that this server belongs to'),
-}
-
-export const DEFAULT_CONFIG = 'conf/server/server.conf'
 const MAX_CONNECTION_AGE_MS = 3 * 60_000
 const STOP_GRACE_MS = 10_000
 const MAX_FAILED_ROTATIONS = 10
