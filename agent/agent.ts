@@ -230,12 +230,17 @@ export class Agent {
     this.#lastSync = epochSeconds(clock)
   }
 
-  /** Gets everything signed that the cache wants signed. */
+  /**
+   * Gets everything signed that the cache wants signed, each entry once: an SVID that is due again as soon as it was made waits for
+   * the next pass.
+   */
   async signPending(): Promise<void> {
     const log = this.#deps.log.child({ subsystem_name: 'manager' })
+    const tried = new Set<string>()
     for (;;) {
-      const entries = this.cache.needed(this.#signing.limit)
+      const entries = this.cache.needed(this.#signing.limit, tried)
       if (entries.length === 0) return
+      for (const entry of entries) tried.add(entry.id)
       log.debug('Renewing stale entries', { cache_type: 'workload', count: entries.length, limit: this.#signing.limit })
       const svids = await this.#signing.sign(this.#connection, entries)
       this.cache.store(svids)
@@ -248,8 +253,6 @@ export class Agent {
             expires_at: rfc3339(svid.notAfter),
           })
       }
-      // What the server did not sign is tried again on the next pass, not at once.
-      if (svids.size < entries.length) return
     }
   }
 

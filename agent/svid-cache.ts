@@ -138,14 +138,17 @@ export class SvidCache {
   /**
    * Entries to sign now, those that somebody waits for first: no SVID yet and wanted, due for renewal, signed for an older
    * revision, or leading to a tainted root.
+   *
+   * @param except ids to leave out
    */
-  needed(limit: number): readonly AgentEntry[] {
+  needed(limit: number, except: ReadonlySet<string> = new Set()): readonly AgentEntry[] {
     const now = epochSeconds(this.#options.clock)
     const urgent: AgentEntry[] = []
     const later: AgentEntry[] = []
     let room = this.#options.maxSize - this.#svidCount
     for (const cached of this.#entries.values()) {
       const { entry, svid } = cached
+      if (except.has(entry.id)) continue
       if (svid) {
         const due = cached.tainted || svid.revisionNumber !== entry.revisionNumber
         if (due || isRotationDue(svid, now, this.#options.rotation)) (svid.notAfter <= now ? urgent : later).push(entry)

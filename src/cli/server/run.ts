@@ -217,7 +217,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   const caLog = log.child({ subsystem_name: 'ca_manager' })
   runPeriodically(
     [
-      { everyMs: 10_000, run: () => manager.rotate() },
+      { everyMs: rotationIntervalMs(options.caTtlSeconds), run: () => manager.rotate() },
       { everyMs: 5_000, failure: 'Could not rotate server SVID', run: () => svid.rotateIfDue() },
       {
         everyMs: 6 * 3600_000,
@@ -321,6 +321,11 @@ async function refuseForeignEntries(store: Store, trustDomain: TrustDomain): Pro
   throw new Error(
     `a registration entry with trust domain '${trustDomainOf(foreign.spiffeId)}' has been detected, which does not match the configured trust domain of '${trustDomain}'. If you want to change the trust domain, please delete all existing registration entries`,
   )
+}
+
+/** SPIRE looks every 10 seconds; a CA that lives for less than minutes would be over before its successor is due. */
+function rotationIntervalMs(caTtlSeconds: number): number {
+  return Math.min(10_000, (caTtlSeconds * 1000) / 20)
 }
 
 function nodePruning(options: ServerOptions) {
