@@ -1,0 +1,124 @@
+import { expect, test } from 'vitest'
+import { StatusError } from '../src/core/error.ts'
+import { silentLog } from '../src/core/log.ts'
+import { parseSpiffeId } from '../src/core/spiffe-id.ts'
+import type { AgentEntry } from './entry.ts'
+import { JwtCache, type JwtSvid } from './jwt-cache.ts'
+
+const START = 1_800_000_000
+
+function entry(id: string, changes: Partial<AgentEntry> = {}): AgentEntry {
+  return {
+    id,
+    spiffeId: parseSpiffeId('spiffe://example.org/w'),
+    selectors: ['u:1'],
+    federatesWith: [],
+    admin: false,
+    downstream: false,
+    revisionNumber: 0,
+    storeSvid: false,
+    hint: '',
+    createdAt: 0,
+    disableX509SvidPrefetch: false,
+    jwtSvidIncludeJti: false,
+    ...changes,
+  }
+}
+
+function setUp(maxSize = 10) {
+  const time = { now: START }
+  const calls: { audience: readonly string[]; timeoutMs: number }[] = []
+  const server = { fail: undefined as Error | undefined, hold: undefined as Promise<void> | undefined }
+  const cache = new JwtCache({
+    maxSize,
+    hitTimeoutMs: 7_000,
+    clock: { nowMs: () => time.now * 1000 },
+    log: silentLog,
+    random: () => 0.5,
+    async sign(_, audience, timeoutMs): Promise<JwtSvid> {
+      calls.push({ audience, timeoutMs })
+      await server.hold
+      if (server.fail) throw server.fail
+      return { token: `token-${calls.length}`, issuedAt: time.now, expiresAt: time.now + 300, keyId: 'key' }
+    },
+  })
+  const fetch = async (audience: readonly string[], one = entry('e')) => (await cache.fetch(one, audience)).token
+  return { time, calls, server, cache, fetch }
+}
+
+test('a token serves everybody who asks for the same audiences, in whatever order', async () => {
+  const { fetch, calls } = setUp()
+  expect(await fetch(['a', 'b'])).toBe('token-1')
+  expect(await fetch(['b', 'a'])).toBe('token-1')
+  expect(await fetch(['a'])).toBe('token-2')
+  expect(calls).toHaveLength(2)
+})
+
+test('it is renewed at half its life', async () => {
+  const { fetch, time } = setUp()
+  await fetch(['a'])
+  time.now += 149
+  expect(await fetch(['a'])).toBe('token-1')
+  time.now += 2
+  expect(await fetch(['a'])).toBe('token-2')
+})
+
+test('many who ask at once cause one request', async () => {
+  const { fetch, calls, server } = setUp()
+  let go = () => {}
+  server.hold = new Promise((resolve) => {
+    go = resolve
+  })
+  const all = Promise.all(Array.from({ length: 20 }, () => fetch(['a'])))
+  go()
+  expect(new Set(await all)).toEqual(new Set(['token-1']))
+  expect(calls).toHaveLength(1)
+})
+
+test('while the server is away an unexpired token is good enough, an expired one is not', async () => {
+  const { fetch, time, server, calls } = setUp()
+  await fetch(['a'])
+  server.fail = new StatusError('UNAVAILABLE', 'gone')
+  time.now += 200
+  expect(await fetch(['a'])).toBe('token-1')
+  expect(calls[calls.length - 1]!.timeoutMs).toBeLessThanOrEqual(7_000)
+  time.now += 101
+  await expect(fetch(['a'])).rejects.toThrow('unable to renew JWT for "spiffe://example.org/w" (err=gone)')
+})
+
+test.each([
+  ['UNAVAILABLE', 2],
+  ['INVALID_ARGUMENT', 1],
+  ['UNIMPLEMENTED', 1],
+] as const)('after %s the server is asked %i times', async (code, times) => {
+  const { fetch, server, calls } = setUp()
+  server.fail = new StatusError(code, 'no')
+  await expect(fetch(['a'])).rejects.toThrow('no')
+  expect(calls).toHaveLength(times)
+})
+
+test('the least used token goes when the cache is full', async () => {
+  const { fetch, cache } = setUp(2)
+  await fetch(['a'])
+  await fetch(['b'])
+  await fetch(['a'])
+  await fetch(['c'])
+  expect(cache.size).toBe(2)
+  expect(await fetch(['a'])).toBe('token-1')
+  expect(await fetch(['b'])).toBe('token-4')
+})
+
+test('tokens of a tainted key are forgotten', async () => {
+  const { fetch, cache } = setUp()
+  await fetch(['a'])
+  expect(cache.taint(new Set(['other']))).toBe(0)
+  expect(cache.taint(new Set(['key']))).toBe(1)
+  expect(await fetch(['a'])).toBe('token-2')
+})
+
+test('a token that must be unique is never shared', async () => {
+  const { fetch } = setUp()
+  const one = entry('e', { jwtSvidIncludeJti: true })
+  expect(await fetch(['a'], one)).toBe('token-1')
+  expect(await fetch(['a'], one)).toBe('token-2')
+})

@@ -1,0 +1,293 @@
+import { expect, test } from 'vitest'
+import type { Bundle } from '../src/core/bundle.ts'
+import { silentLog } from '../src/core/log.ts'
+import { parseSpiffeId } from '../src/core/spiffe-id.ts'
+import { parseTrustDomainName, type TrustDomain } from '../src/core/trust-domain.ts'
+import type { AgentEntry } from './entry.ts'
+import { SvidCache, type WorkloadSvid, type WorkloadUpdate } from './svid-cache.ts'
+
+const TD = parseTrustDomainName('example.org')
+const OTHER = parseTrustDomainName('other.org')
+const START = 1_800_000_000
+
+function entry(id: string, selectors: readonly string[], changes: Partial<AgentEntry> = {}): AgentEntry {
+  return {
+    id,
+    spiffeId: parseSpiffeId(`spiffe://example.org/${id}`),
+    selectors: [...selectors].sort(),
+    federatesWith: [],
+    admin: false,
+    downstream: false,
+    revisionNumber: 0,
+    storeSvid: false,
+    hint: '',
+    createdAt: START,
+    disableX509SvidPrefetch: false,
+    jwtSvidIncludeJti: false,
+    ...changes,
+  }
+}
+
+function bundle(trustDomain: TrustDomain, sequenceNumber = 0): Bundle {
+  return {
+    trustDomain,
+    x509Authorities: [],
+    jwtAuthorities: [],
+    witAuthorities: [],
+    refreshHintSeconds: 0,
+    sequenceNumber,
+  }
+}
+
+function setUp(maxSize = 1000) {
+  const time = { now: START }
+  const cache = new SvidCache({
+    trustDomain: TD,
+    maxSize,
+    clock: { nowMs: () => time.now * 1000 },
+    log: silentLog,
+    rotation: { random: () => 0.5 },
+  })
+  const own = bundle(TD)
+  const apply = (entries: readonly AgentEntry[], bundles: readonly Bundle[] = [own]) =>
+    cache.apply(new Map(entries.map((one) => [one.id, one])), new Map(bundles.map((one) => [one.trustDomain, one])))
+  const svid = (one: AgentEntry, changes: Partial<WorkloadSvid> = {}): WorkloadSvid => ({
+    chain: [],
+    privateKey: new Uint8Array(0),
+    notBefore: time.now - 10,
+    notAfter: time.now + 3600,
+    rootKeyId: 'root',
+    revisionNumber: one.revisionNumber,
+    ...changes,
+  })
+  const sign = (...entries: readonly AgentEntry[]) => cache.store(new Map(entries.map((one) => [one.id, svid(one)])))
+  return { time, cache, apply, sign, svid, own }
+}
+
+/** Follows a set of selectors and keeps what came. */
+function follow(cache: SvidCache, selectors: readonly string[]) {
+  const stop = new AbortController()
+  const updates: WorkloadUpdate[] = []
+  const done = (async () => {
+    for await (const update of cache.subscribe(selectors, stop.signal)) updates.push(update)
+  })()
+  return {
+    updates,
+    ids: () => updates[updates.length - 1]?.identities.map(({ entry: one }) => one.id),
+    async stop() {
+      stop.abort()
+      await done
+    },
+  }
+}
+
+const settle = () => new Promise<void>((resolve) => setImmediate(resolve))
+const needed = (cache: SvidCache) => cache.needed(100).map(({ id }) => id)
+
+test('an entry matches when all its selectors are there, in the order of ids', () => {
+  const { cache, apply } = setUp()
+  apply([entry('b', ['u:1']), entry('a', ['g:1', 'u:1']), entry('c', ['u:2'])])
+  expect(cache.matching(['u:1', 'g:1', 'x:9']).map(({ id }) => id)).toEqual(['a', 'b'])
+  expect(cache.matching(['u:1']).map(({ id }) => id)).toEqual(['b'])
+  expect(cache.matching([])).toEqual([])
+})
+
+test('the first update waits until every matching SVID is there, and asks for them', async () => {
+  const { cache, apply, sign } = setUp()
+  const a = entry('a', ['u:1'])
+  const b = entry('b', ['u:1'])
+  apply([a, b])
+  let asked = 0
+  cache.onMiss = () => {
+    asked += 1
+  }
+  const workload = follow(cache, ['u:1'])
+  await settle()
+  expect(workload.updates).toEqual([])
+  expect(asked).toBeGreaterThan(0)
+  sign(a)
+  await settle()
+  expect(workload.updates).toEqual([])
+  sign(b)
+  await settle()
+  expect(workload.ids()).toEqual(['a', 'b'])
+  await workload.stop()
+})
+
+test('nobody with no entry waits: the update says that there is nothing', async () => {
+  const { cache, apply } = setUp()
+  apply([entry('a', ['u:1'])])
+  const workload = follow(cache, ['u:2'])
+  await settle()
+  expect(workload.updates.map(({ identities }) => identities.length)).toEqual([0])
+  await workload.stop()
+})
+
+test('an entry that goes and comes does not look like losing everything', async () => {
+  const { cache, apply, sign } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  sign(a)
+  const workload = follow(cache, ['u:1'])
+  await settle()
+  const again = entry('a2', ['u:1'])
+  apply([again])
+  await settle()
+  sign(again)
+  await settle()
+  expect(workload.updates.map(({ identities }) => identities.length)).not.toContain(0)
+  expect(workload.ids()).toEqual(['a2'])
+  apply([])
+  await settle()
+  expect(workload.ids()).toEqual([])
+  await workload.stop()
+})
+
+test('a slow reader gets the newest state, not all that was between', async () => {
+  const { cache, apply, sign } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  sign(a)
+  const stop = new AbortController()
+  const updates = cache.subscribe(['u:1'], stop.signal)
+  await updates.next()
+  const more = ['b', 'c', 'd'].map((id) => entry(id, ['u:1']))
+  for (const [index, one] of more.entries()) {
+    apply([a, ...more.slice(0, index + 1)])
+    sign(one)
+  }
+  expect((await updates.next()).value!.identities).toHaveLength(4)
+  stop.abort()
+  expect((await updates.next()).done).toBe(true)
+})
+
+test('subscribers with the same selectors share one update', async () => {
+  const { cache, apply, sign } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  sign(a)
+  const many = Array.from({ length: 50 }, () => follow(cache, ['u:1', 'g:1']))
+  await settle()
+  expect(new Set(many.map(({ updates }) => updates[0]))).toHaveLength(1)
+  await Promise.all(many.map((one) => one.stop()))
+})
+
+test('a change that concerns others wakes nobody', async () => {
+  const { cache, apply, sign } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  sign(a)
+  const workload = follow(cache, ['u:1'])
+  await settle()
+  const b = entry('b', ['u:2'])
+  apply([a, b])
+  sign(b)
+  await settle()
+  expect(workload.updates).toHaveLength(1)
+  await workload.stop()
+})
+
+test('a new own bundle reaches everybody, a federated one those who federate with it', async () => {
+  const { cache, apply, sign, own } = setUp()
+  const plain = entry('plain', ['u:1'])
+  const federating = entry('federating', ['u:2'], { federatesWith: [OTHER] })
+  const other = bundle(OTHER)
+  apply([plain, federating], [own, other])
+  sign(plain, federating)
+  const [one, two] = [follow(cache, ['u:1']), follow(cache, ['u:2'])]
+  await settle()
+  expect(two.updates[0]!.federatedBundles).toEqual([other])
+  const newer = bundle(OTHER, 1)
+  apply([plain, federating], [own, newer])
+  await settle()
+  expect([one.updates.length, two.updates.length]).toEqual([1, 2])
+  expect(two.updates[1]!.federatedBundles).toEqual([newer])
+  apply([plain, federating], [bundle(TD, 1), newer])
+  await settle()
+  expect([one.updates.length, two.updates.length]).toEqual([2, 3])
+  await Promise.all([one.stop(), two.stop()])
+})
+
+test('what must be signed: what is missing, what was changed, what is at half its life, what leads to a tainted root', () => {
+  const { cache, apply, sign, time } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  expect(needed(cache)).toEqual(['a'])
+  sign(a)
+  expect(needed(cache)).toEqual([])
+  time.now += 1700
+  expect(needed(cache)).toEqual([])
+  time.now += 200
+  expect(needed(cache)).toEqual(['a'])
+  sign(a)
+  expect(needed(cache)).toEqual([])
+  expect(cache.taint(new Set(['another']))).toBe(0)
+  expect(cache.taint(new Set(['root']))).toBe(1)
+  expect(needed(cache)).toEqual(['a'])
+  sign(a)
+  const changed = entry('a', ['u:1'], { revisionNumber: 1 })
+  apply([changed])
+  expect(needed(cache)).toEqual(['a'])
+  sign(changed)
+  expect(needed(cache)).toEqual([])
+  expect(cache.needed(100, new Set(['a']))).toEqual([])
+})
+
+test('prefetching stops at the size of the cache and leaves out who does not want it', async () => {
+  const { cache, apply } = setUp(2)
+  apply([
+    entry('a', ['u:1']),
+    entry('b', ['u:2'], { disableX509SvidPrefetch: true }),
+    entry('c', ['u:3']),
+    entry('d', ['u:4']),
+  ])
+  expect(needed(cache)).toEqual(['a', 'c'])
+  const workload = follow(cache, ['u:2'])
+  await settle()
+  expect(needed(cache)[0]).toBe('b')
+  await workload.stop()
+})
+
+test('over its size the cache lets go of what nobody holds, the longest unused first', async () => {
+  const { cache, apply, sign } = setUp(2)
+  const entries = ['a', 'b', 'c'].map((id) => entry(id, [`u:${id}`]))
+  apply(entries)
+  sign(entries[0]!, entries[1]!)
+  const held = follow(cache, ['u:a'])
+  await settle()
+  await follow(cache, ['u:b']).stop()
+  sign(entries[2]!)
+  expect(cache.svidCount).toBe(2)
+  expect(cache.current(['u:a']).identities).toHaveLength(1)
+  expect(cache.current(['u:c']).identities.length + cache.current(['u:b']).identities.length).toBe(1)
+  await held.stop()
+})
+
+test('leaving removes every listener', async () => {
+  const { cache, apply } = setUp()
+  apply([entry('a', ['u:1'])])
+  const stop = new AbortController()
+  let listeners = 0
+  const signal = new Proxy(stop.signal, {
+    get(target, name) {
+      if (name === 'addEventListener')
+        return (...args: Parameters<AbortSignal['addEventListener']>) => {
+          listeners += 1
+          target.addEventListener(...args)
+        }
+      if (name === 'removeEventListener')
+        return (...args: Parameters<AbortSignal['removeEventListener']>) => {
+          listeners -= 1
+          target.removeEventListener(...args)
+        }
+      const value = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  const next = cache.subscribe(['u:1'], signal).next()
+  await settle()
+  expect(listeners).toBe(1)
+  stop.abort()
+  expect((await next).done).toBe(true)
+  expect(listeners).toBe(0)
+})
