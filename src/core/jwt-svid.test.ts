@@ -1,0 +1,185 @@
+import * as peculiar from '@peculiar/webcrypto'
+import fc from 'fast-check'
+import { exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from 'jose'
+import { expect, test } from 'vitest'
+import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
+import type { JwtAuthority } from './bundle.ts'
+import { bundleDocument, parseBundleDocument, workloadJwks } from './bundle-document.ts'
+import { StatusError } from './error.ts'
+import { jwkOf, spkiOfJwk } from './jwk.ts'
+import { jwtSigner, signJwtSvid, validateJwtSvid } from './jwt-svid.ts'
+import { webCryptoVerifier } from './public-key.ts'
+import { parseSpiffeId } from './spiffe-id.ts'
+import { parseTrustDomainName } from './trust-domain.ts'
+
+const NOW = 1_800_000_000
+const TD = parseTrustDomainName('example.org')
+const sub = parseSpiffeId('spiffe://example.org/w')
+const signer = await generateSigner('ec-p256')
+const key = jwtSigner(signer, 'key-1')
+const authority: JwtAuthority = { keyId: 'key-1', publicKey: signer.publicKey, expiresAt: 0, tainted: false }
+const claims = { aud: ['a', 'b'], exp: NOW + 300, iat: NOW, sub }
+const token = await signJwtSvid(claims, key)
+
+const validate = (changes: Partial<Parameters<typeof validateJwtSvid>[0]> = {}) =>
+  validateJwtSvid({
+    token,
+    audience: ['a'],
+    authoritiesOf: (td) => (td === TD ? [authority] : undefined),
+    at: NOW,
+    verify: nodeVerifier(),
+    ...changes,
+  })
+
+const ALGORITHM = { 'ec-p256': 'ES256', 'ec-p384': 'ES384', 'rsa-2048': 'RS256' } as const
+const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+
+/** A token with these members, signed by our key. */
+async function made(header: object, payload: object): Promise<string> {
+  const input = `${part({ alg: 'ES256', kid: 'key-1', typ: 'JWT', ...header })}.${part({ ...claims, ...payload })}`
+  return `${input}.${Buffer.from(await signer.sign(new TextEncoder().encode(input))).toString('base64url')}`
+}
+
+test.each(['ec-p256', 'ec-p384', 'rsa-2048'] as const)('jose verifies what a %s key signed', async (type) => {
+  const own = await generateSigner(type)
+  const jwt = await signJwtSvid({ ...claims, iss: 'https://issuer', jti: 'j' }, jwtSigner(own, 'k'))
+  const { payload, protectedHeader } = await jwtVerify(
+    jwt,
+    await importJWK(jwkOf(own.publicKey) as never, ALGORITHM[type]),
+    {
+      audience: 'b',
+      currentDate: new Date(NOW * 1000),
+    },
+  )
+  expect(payload).toEqual({ ...claims, iss: 'https://issuer', jti: 'j' })
+  expect(protectedHeader).toEqual({ alg: ALGORITHM[type], kid: 'k', typ: 'JWT' })
+})
+
+test('members are in alphabetical order, as SPIRE writes them', () => {
+  expect(Buffer.from(token.split('.')[1]!, 'base64url').toString()).toBe(
+    `{"aud":["a","b"],"exp":${NOW + 300},"iat":${NOW},"sub":"spiffe://example.org/w"}`,
+  )
+})
+
+test.each([
+  ['node:crypto', nodeVerifier()],
+  ['Web Crypto', webCryptoVerifier()],
+  ['@peculiar/webcrypto', webCryptoVerifier(new peculiar.Crypto().subtle as unknown as SubtleCrypto)],
+])('%s validates it', async (_, verify) => {
+  expect(await validate({ verify })).toEqual({ spiffeId: sub, claims })
+})
+
+test.each(['ES256', 'ES384', 'RS256', 'RS512', 'PS256', 'PS384'])(
+  'a token that jose signed with %s is valid',
+  async (alg) => {
+    const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true })
+    const jwt = await new SignJWT({ aud: 'a' })
+      .setProtectedHeader({ alg, kid: 'j' })
+      .setSubject(sub)
+      .setExpirationTime(NOW + 60)
+      .sign(privateKey)
+    const jwk = (await exportJWK(publicKey)) as Record<string, unknown>
+    const authorities = [{ ...authority, keyId: 'j', publicKey: spkiOfJwk(jwk) }]
+    expect((await validate({ token: jwt, authoritiesOf: () => authorities })).claims).toEqual({
+      aud: ['a'],
+      sub,
+      exp: NOW + 60,
+    })
+  },
+)
+
+test.each<[string, () => Promise<string> | string, string]>([
+  ['no token', () => 'x', 'unable to parse JWT token: go-jose/go-jose: compact JWS format must have three parts'],
+  ['alg none', () => made({ alg: 'none' }, {}), 'unexpected signature algorithm "none"'],
+  ['alg HS256', () => made({ alg: 'HS256' }, {}), 'unexpected signature algorithm "HS256"'],
+  ['an inherited name as alg', () => made({ alg: 'constructor' }, {}), 'unexpected signature algorithm'],
+  ['critical extensions', () => made({ crit: ['x'] }, {}), 'unsupported crit header'],
+  ['no kid', () => made({ kid: undefined }, {}), 'token header missing key id'],
+  ['no sub', () => made({}, { sub: undefined }), 'token missing subject claim'],
+  ['no exp', () => made({}, { exp: undefined }), 'token missing exp claim'],
+  [
+    'a sub that is no SPIFFE ID',
+    () => made({}, { sub: 'me' }),
+    'token has in invalid subject claim: scheme is missing or invalid',
+  ],
+  [
+    'another trust domain',
+    () => made({}, { sub: 'spiffe://other.org/w' }),
+    'no keys found for trust domain "other.org"',
+  ],
+  ['an unknown kid', () => made({ kid: 'zz' }, {}), 'public key "zz" not found in trust domain "example.org"'],
+  ['another alg than the key has', () => made({ alg: 'ES384' }, {}), 'error in cryptographic primitive'],
+  ['RSA alg with an EC key', () => made({ alg: 'RS256' }, {}), 'error in cryptographic primitive'],
+  [
+    'a changed payload',
+    () => token.replace(/\.[^.]+\./, `.${part({ ...claims, sub: 'spiffe://example.org/admin' })}.`),
+    'error in cryptographic primitive',
+  ],
+  ['another audience', () => made({}, { aud: ['x'] }), 'expected audience in ["a"] (audience=["x"])'],
+  ['no audience', () => made({}, { aud: undefined }), 'expected audience in ["a"] (audience=[])'],
+  ['an end in the past', () => made({}, { exp: NOW - 61 }), 'token has expired'],
+  ['a start in the future', () => made({}, { nbf: NOW + 61 }), 'token not valid yet (nbf)'],
+  ['an issue in the future', () => made({}, { iat: NOW + 61 }), 'token issued in the future (iat)'],
+  ['an end that is no number', () => made({}, { exp: 'never' }), 'invalid exp claim'],
+])('%s is refused', async (_, make, message) => {
+  await expect((async () => validate({ token: await make() }))()).rejects.toThrow(message)
+})
+
+test('a minute of leeway counts', async () => {
+  await validate({ token: await made({}, { exp: NOW - 60, iat: NOW + 60, nbf: NOW + 60 }) })
+})
+
+test('whatever the token, it is refused with INVALID_ARGUMENT', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.oneof(
+        fc.string(),
+        fc
+          .tuple(fc.json(), fc.json())
+          .map(([a, b]) => `${Buffer.from(a).toString('base64url')}.${Buffer.from(b).toString('base64url')}.AAAA`),
+      ),
+      async (text) => {
+        await expect((async () => validate({ token: text }))()).rejects.toSatisfy(
+          (error) => error instanceof StatusError && error.code === 'INVALID_ARGUMENT',
+        )
+      },
+    ),
+  )
+})
+
+test('a JWK is its SubjectPublicKeyInfo and back', async () => {
+  for (const type of ['ec-p256', 'ec-p384', 'rsa-2048'] as const) {
+    const { publicKey } = await generateSigner(type)
+    expect(spkiOfJwk({ ...jwkOf(publicKey) })).toEqual(publicKey)
+  }
+})
+
+test.each<[string, string, string]>([
+  ['no use', '{"keys":[{"kty":"EC"}]}', 'missing use for key entry 0'],
+  ['another use', '{"keys":[{"use":"enc"}]}', 'unrecognized use "enc" for key entry 0'],
+  [
+    'no certificate',
+    '{"keys":[{"use":"x509-svid","x5c":[]}]}',
+    'expected a single certificate in x509-svid entry 0; got 0',
+  ],
+  ['no kid', '{"keys":[{"use":"jwt-svid"}]}', 'missing key ID in jwt-svid entry 0'],
+  ['no keys', '{}', 'no authorities found'],
+  ['a list', '[]', 'a JSON object is expected'],
+])('a bundle document with %s is refused', (_, text, message) => {
+  expect(() => parseBundleDocument(TD, text)).toThrow(message)
+})
+
+test('a bundle document is read as it was written', () => {
+  const bundle = {
+    trustDomain: TD,
+    x509Authorities: [],
+    jwtAuthorities: [authority],
+    witAuthorities: [],
+    refreshHintSeconds: 60,
+    sequenceNumber: 3,
+  }
+  expect(parseBundleDocument(TD, bundleDocument(bundle))).toEqual(bundle)
+  expect(workloadJwks(bundle)).toMatch(
+    /^\{\n {4}"keys": \[\n {8}\{\n {12}"kty": "EC",\n {12}"kid": "key-1",\n {12}"crv": "P-256",/,
+  )
+})
