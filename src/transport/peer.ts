@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { PeerProcess } from '../core/plugin.ts'
@@ -51,30 +51,33 @@ export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> 
 }
 
 /**
- * Watches a process through an open handle of its /proc directory: the handle dies with the process, whatever gets its number.
+ * Watches a process through open handles of its /proc directory and its stat: they die with the process, whatever gets its
+ * number. Reading a handle costs a quarter of opening the file anew, and each call of a workload does it.
  *
  * @throws StatusError UNAUTHENTICATED if it is already gone
  */
 export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
-  let directory: number | undefined
+  const handles: number[] = []
   let startTime: string
   let owner: { uid: number; gid: number }
   try {
-    directory = openSync(`/proc/${peer.pid}`, constants.O_RDONLY | constants.O_DIRECTORY)
-    startTime = startTimeOf(directory)
-    owner = fstatSync(directory)
+    handles.push(openSync(`/proc/${peer.pid}`, constants.O_RDONLY | constants.O_DIRECTORY))
+    handles.push(openSync(`/proc/self/fd/${handles[0]}/stat`, constants.O_RDONLY))
+    startTime = startTimeOf(handles[1]!)
+    owner = fstatSync(handles[0]!)
   } catch (error) {
-    if (directory !== undefined) closeSync(directory)
+    for (const handle of handles) closeSync(handle)
     throw gone(errorMessage(error))
   }
   const watch = {
     process: peer,
     assertAlive(): void {
-      if (directory === undefined) throw gone('caller is no longer being watched')
+      const [directory, stat] = handles
+      if (directory === undefined || stat === undefined) throw gone('caller is no longer being watched')
       let now: string
       let ownerNow: { uid: number; gid: number }
       try {
-        now = startTimeOf(directory)
+        now = startTimeOf(stat)
         ownerNow = fstatSync(directory)
       } catch {
         throw gone('caller exit suspected due to failure to get starttime')
@@ -84,18 +87,20 @@ export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
       if (ownerNow.gid !== owner.gid) throw gone('new process detected: process gid does not match original caller')
     },
     end(): void {
-      if (directory !== undefined) closeSync(directory)
-      directory = undefined
+      for (const handle of handles.splice(0)) closeSync(handle)
     },
   }
   watches.set(peer, watch)
   return watch
 }
 
+/** Longer than any stat line; the one buffer will do, since it is read and used at once. */
+const line = Buffer.alloc(4096)
+
 /** Field 22 of stat, counted after the last `)`: a command name may hold both blanks and parentheses. */
-function startTimeOf(directory: number): string {
-  const stat = readFileSync(`/proc/self/fd/${directory}/stat`, 'latin1')
-  const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+function startTimeOf(stat: number): string {
+  const text = line.toString('latin1', 0, readSync(stat, line, 0, line.length, 0))
+  const startTime = text.slice(text.lastIndexOf(')') + 2).split(' ', 20)[19]
   if (startTime === undefined) throw new Error('malformed stat')
   return startTime
 }

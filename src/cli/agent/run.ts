@@ -15,6 +15,7 @@ import { epochSeconds, systemClock } from '../../core/clock.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import { leafSpiffeId, verifyX509Svid } from '../../core/path-validation.ts'
+import { rememberingVerifier } from '../../core/remembering-verifier.ts'
 import { serverId } from '../../core/spiffe-id.ts'
 import { replaceFile } from '../../plugins/replace-file.ts'
 import { generateSigner, importSigner, nodeVerifier } from '../../plugins/signer.ts'
@@ -37,6 +38,8 @@ import { makeAgentPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
 const STOP_GRACE_MS = 5_000
+/** Tokens that workloads validate again and again. */
+const REMEMBERED_SIGNATURES = 4096
 /** A workload's streams may come and go by the thousand on one connection; only its own socket suffers from it. */
 const STREAM_RESETS = { burst: 100_000, perSecond: 50_000 }
 
@@ -178,7 +181,7 @@ async function serveWorkloads(
     allowUnauthenticatedVerifiers: options.allowUnauthenticatedVerifiers,
     allowedForeignJwtClaims: new Set(options.allowedForeignJwtClaims),
     logSelectors: options.logSelectors,
-    verify,
+    verify: rememberingVerifier(verify, REMEMBERED_SIGNATURES),
     clock: systemClock,
     log: endpointLog,
   }

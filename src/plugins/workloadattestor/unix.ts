@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { constants, createReadStream, readFileSync, statSync } from 'node:fs'
+import { closeSync, constants, createReadStream, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { open, readlink } from 'node:fs/promises'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import type { PeerProcess, WorkloadAttestor } from '../../core/plugin.ts'
@@ -63,7 +63,7 @@ interface ProcessStatus {
 function readStatus(proc: string, pid: number): ProcessStatus {
   let text: string
   try {
-    text = readFileSync(`${proc}/${pid}/status`, 'latin1')
+    text = readShort(`${proc}/${pid}/status`)
   } catch (error) {
     throw new StatusError('INTERNAL', `failed to read status of process ${pid}: ${errorMessage(error)}`, {
       cause: error,
@@ -76,6 +76,18 @@ function readStatus(proc: string, pid: number): ProcessStatus {
     throw new StatusError('INTERNAL', `status of process ${pid} has no ids`)
   }
   return { uid, gid, supplementaryGids: supplementary.split(' ').filter((part) => part !== '') }
+}
+
+const buffer = Buffer.alloc(64 * 1024)
+
+/** Reads a file of /proc in one go: its size is not known, and asking for it costs as much as reading it. */
+function readShort(path: string): string {
+  const file = openSync(path, 'r')
+  try {
+    return buffer.toString('latin1', 0, readSync(file, buffer, 0, buffer.length, 0))
+  } finally {
+    closeSync(file)
+  }
 }
 
 /** Hashes through the link in /proc, which names the running file even if the path was replaced meanwhile. */
