@@ -2,7 +2,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type AgentFiles, Cluster, type ServerFiles, spiffe } from '../support/cluster.ts'
+import { type AgentFiles, Cluster, eventually, type ServerFiles, spiffe } from '../support/cluster.ts'
 
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/turret')
 const hasGo = spawnSync('go', ['version']).status === 0
