@@ -384,6 +384,7 @@ export class CaManager {
       await store.bundles.change(trustDomain, (bundle) => ({
         ...bundle,
         x509Authorities: bundle.x509Authorities.filter((root) => !revoked.has(keyIdOf(root))),
+        sequenceNumber: bundle.sequenceNumber + 1,
       }))
       log.info('X.509 authority revoked', { subject_key_id: [...revoked].join(',') })
     }
@@ -508,6 +509,7 @@ function keyIdOf(root: X509Authority): string {
 function withTaint(bundle: Bundle, keyIds: ReadonlySet<string>): Bundle {
   return {
     ...bundle,
+    sequenceNumber: bundle.sequenceNumber + 1,
     x509Authorities: bundle.x509Authorities.map((root) =>
       keyIds.has(keyIdOf(root)) ? { ...root, tainted: true } : root,
     ),

@@ -41,7 +41,9 @@ function pruned(bundle: Bundle, limit: EpochSeconds): Bundle | undefined {
     x509Authorities.length === bundle.x509Authorities.length &&
     jwtAuthorities.length === bundle.jwtAuthorities.length &&
     witAuthorities.length === bundle.witAuthorities.length
-  return unchanged ? undefined : { ...bundle, x509Authorities, jwtAuthorities, witAuthorities }
+  return unchanged
+    ? undefined
+    : { ...bundle, x509Authorities, jwtAuthorities, witAuthorities, sequenceNumber: bundle.sequenceNumber + 1 }
 }
 
 /** Deletes entries that ended. Call it every 5 minutes. @see server.md 6.3 */

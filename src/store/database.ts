@@ -17,7 +17,7 @@ export interface SqlDriver {
   run(statement: Statement): Promise<readonly Row[]>
   /** All or nothing. */
   batch(statements: readonly Statement[]): Promise<readonly (readonly Row[])[]>
-  close(): void
+  close(): Promise<void>
 }
 
 /** A change that a write makes, before it has its number. */
@@ -52,12 +52,28 @@ SELECT value ->> 0, value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
 /**
  * Builds the shared rules on a driver.
  * @param nowSeconds dates the rows of the change log
+ * @param onListenerError told when a subscriber of the change log throws
  */
-export function createDatabase(driver: SqlDriver, nowSeconds: () => number): Database {
+export function createDatabase(
+  driver: SqlDriver,
+  nowSeconds: () => number,
+  onListenerError: (error: unknown) => void,
+): Database {
   const listeners = new Set<(changes: readonly Change[]) => void>()
   let tail: Promise<unknown> = Promise.resolve()
   /** Number of the newest change; undefined: ask the database. */
   let head: number | undefined
+
+  /** The write is done whatever listeners make of it: one that fails must neither hide it nor keep the news from the others. */
+  function tell(changes: readonly Change[]): void {
+    for (const listener of listeners) {
+      try {
+        listener(changes)
+      } catch (error) {
+        onListenerError(error)
+      }
+    }
+  }
 
   async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>): Promise<T> {
     for (let attempts = 1; ; attempts++) {
@@ -76,7 +92,7 @@ export function createDatabase(driver: SqlDriver, nowSeconds: () => number): Dat
         throw error
       }
       head = first + numbered.length - 1
-      if (numbered.length > 0) for (const listener of listeners) listener(numbered)
+      if (numbered.length > 0) tell(numbered)
       return result
     }
   }
@@ -94,7 +110,7 @@ export function createDatabase(driver: SqlDriver, nowSeconds: () => number): Dat
     },
     async close() {
       await tail
-      driver.close()
+      await driver.close()
     },
   }
 }

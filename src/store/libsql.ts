@@ -51,7 +51,7 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
     client = createClient({ url, authToken: options.authToken, concurrency: 1, timeout: BUSY_TIMEOUT_MS })
     if (options.url === undefined) await configure(client, file !== undefined, size)
     await migrate(client, options.log)
-    return createStore(libsqlDriver(client), options.clock ?? systemClock)
+    return createStore(libsqlDriver(client, file !== undefined, options.log), options.clock ?? systemClock, options.log)
   } catch (error) {
     client?.close()
     throw new Error(`failed to open database "${name}": ${errorMessage(error)}`, { cause: error })
@@ -59,8 +59,12 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
 }
 
 /** All stores on one driver. */
-export function createStore(driver: SqlDriver, clock: Clock): Store {
-  const database = createDatabase(driver, () => epochSeconds(clock))
+export function createStore(driver: SqlDriver, clock: Clock, log: Log): Store {
+  const database = createDatabase(
+    driver,
+    () => epochSeconds(clock),
+    (error) => log.error('A listener of the change log failed', { error: errorMessage(error) }),
+  )
   return {
     entries: entryStore(database),
     nodes: nodeStore(database),
@@ -73,7 +77,7 @@ export function createStore(driver: SqlDriver, clock: Clock): Store {
   }
 }
 
-function libsqlDriver(client: Client): SqlDriver {
+function libsqlDriver(client: Client, isFile: boolean, log: Log): SqlDriver {
   return {
     async run({ sql, args }) {
       try {
@@ -90,7 +94,15 @@ function libsqlDriver(client: Client): SqlDriver {
         throw databaseError(error)
       }
     },
-    close: () => client.close(),
+    async close() {
+      try {
+        // One file is left, not three: easier to copy, and nothing to recover at the next start.
+        if (isFile) await client.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+      } catch (error) {
+        log.warn('The write-ahead log of the database could not be folded in', { error: errorMessage(error) })
+      }
+      client.close()
+    },
   }
 }
 

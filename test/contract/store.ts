@@ -1,0 +1,441 @@
+import { expect, test } from 'vitest'
+import type { Bundle } from '../../src/core/bundle.ts'
+import { parseSpiffeId } from '../../src/core/spiffe-id.ts'
+import type { Change, MatchBehavior, NewEntry, Store } from '../../src/core/store.ts'
+import { parseTrustDomainName } from '../../src/core/trust-domain.ts'
+
+const NOW = 1_800_000_000
+const TD = parseTrustDomainName('example.org')
+const [ONE, TWO, THREE] = ['one.org', 'two.org', 'three.org'].map(parseTrustDomainName) as [
+  typeof TD,
+  typeof TD,
+  typeof TD,
+]
+const id = (path: string) => parseSpiffeId(`spiffe://example.org/${path}`)
+const selector = (text: string) => ({ type: text.split(':')[0]!, value: text.slice(text.indexOf(':') + 1) })
+const ALL = { size: 0, token: '' }
+
+function entry(changes: Partial<NewEntry> = {}): NewEntry {
+  return {
+    id: '',
+    spiffeId: id('w'),
+    parentId: id('parent'),
+    selectors: [selector('u:1')],
+    x509SvidTtlSeconds: 0,
+    jwtSvidTtlSeconds: 0,
+    federatesWith: [],
+    admin: false,
+    downstream: false,
+    expiresAt: 0,
+    dnsNames: [],
+    storeSvid: false,
+    hint: '',
+    disableX509SvidPrefetch: false,
+    jwtSvidIncludeJti: false,
+    ...changes,
+  }
+}
+
+function bundle(trustDomain: typeof TD, changes: Partial<Bundle> = {}): Bundle {
+  return {
+    trustDomain,
+    x509Authorities: [],
+    jwtAuthorities: [],
+    witAuthorities: [],
+    refreshHintSeconds: 0,
+    sequenceNumber: 0,
+    ...changes,
+  }
+}
+
+const key = (keyId: string) => ({ keyId, publicKey: new Uint8Array([1, 2, 3]), expiresAt: 0, tainted: false })
+const root = (fill: number) => ({ der: new Uint8Array(10).fill(fill), tainted: false })
+
+const node = (path: string, changes = {}) => ({
+  id: id(path),
+  attestationType: 'x509pop',
+  serialNumber: '1',
+  expiresAt: NOW,
+  canReattest: true,
+  selectors: [selector('x509pop:a')],
+  ...changes,
+})
+
+/** What every store does. @param open an empty one */
+export function storeSuite(open: () => Promise<Store>): void {
+  test('an entry is kept as it was given, with an id, revision 0 and its time', async () => {
+    const { entries, bundles } = await open()
+    await bundles.set(bundle(ONE))
+    const given = entry({
+      selectors: [selector('b:2'), selector('a:1'), selector('a:x:y')],
+      x509SvidTtlSeconds: 60,
+      jwtSvidTtlSeconds: 30,
+      federatesWith: [ONE],
+      admin: true,
+      downstream: true,
+      expiresAt: NOW + 5,
+      dnsNames: ['z.org', 'a.org'],
+      hint: 'h',
+      jwtSvidIncludeJti: true,
+    })
+    const [result] = await entries.create([given], NOW)
+    expect(result).toMatchObject({ outcome: 'created' })
+    const stored = (result as { entry: Awaited<ReturnType<typeof entries.get>> }).entry!
+    expect(stored.id).toMatch(/^[0-9a-f-]{36}$/)
+    expect(stored).toEqual({
+      ...given,
+      id: stored.id,
+      revisionNumber: 0,
+      createdAt: NOW,
+      selectors: [selector('a:1'), selector('a:x:y'), selector('b:2')],
+    })
+    expect(await entries.get(stored.id)).toEqual(stored)
+    expect(await entries.get('nope')).toBeUndefined()
+  })
+
+  test('a similar entry is returned instead of made again; a taken id and an unknown bundle fail alone', async () => {
+    const { entries } = await open()
+    await entries.create([entry({ id: 'first', selectors: [selector('a:1'), selector('b:1')] })], NOW)
+    const results = await entries.create(
+      [
+        entry({ selectors: [selector('b:1'), selector('a:1')], x509SvidTtlSeconds: 9 }),
+        entry({ id: 'first', spiffeId: id('other') }),
+        entry({ spiffeId: id('fed'), federatesWith: [ONE] }),
+        entry({ spiffeId: id('good') }),
+      ],
+      NOW,
+    )
+    expect(results.map(({ outcome }) => outcome)).toEqual(['similar', 'failed', 'failed', 'created'])
+    expect(results[0]).toMatchObject({ entry: { id: 'first', x509SvidTtlSeconds: 0 } })
+    expect(results[1]).toMatchObject({
+      error: {
+        code: 'ALREADY_EXISTS',
+        message: 'datastore-sql: UNIQUE constraint failed: registered_entries.entry_id',
+      },
+    })
+    expect(String((results[2] as { error: Error }).error.message)).toContain(
+      'unable to find federated bundle "spiffe://one.org"',
+    )
+    expect(await entries.count({})).toBe(2)
+  })
+
+  test('pages follow one another to an empty one, which has no token', async () => {
+    const { entries } = await open()
+    await entries.create(
+      ['a', 'b', 'c'].map((path) => entry({ id: path, spiffeId: id(path) })),
+      NOW,
+    )
+    const seen: string[][] = []
+    let token = ''
+    do {
+      const page = await entries.list({}, { size: 2, token })
+      seen.push(page.items.map((item) => item.id))
+      token = page.nextToken
+    } while (token !== '')
+    expect(seen).toEqual([['a', 'b'], ['c'], []])
+    expect(await entries.list({}, ALL)).toMatchObject({ nextToken: '' })
+    await expect(entries.list({}, { size: 2, token: 'zz' })).rejects.toThrow("could not parse token 'zz'")
+  })
+
+  const SETS: Record<string, readonly string[]> = {
+    a: ['s:1'],
+    ab: ['s:1', 's:2'],
+    abc: ['s:1', 's:2', 's:3'],
+    x: ['s:9'],
+  }
+  test.each<[MatchBehavior, readonly string[], readonly string[]]>([
+    ['exact', ['s:1', 's:2'], ['ab']],
+    ['exact', ['s:2'], []],
+    ['subset', ['s:1', 's:2'], ['a', 'ab']],
+    ['superset', ['s:1', 's:2'], ['ab', 'abc']],
+    ['any', ['s:2', 's:9'], ['ab', 'abc', 'x']],
+    ['any', ['s:7'], []],
+  ])('selectors match %s %j', async (match, given, expected) => {
+    const { entries } = await open()
+    await entries.create(
+      Object.entries(SETS).map(([name, set]) => entry({ id: name, spiffeId: id(name), selectors: set.map(selector) })),
+      NOW,
+    )
+    const filter = { selectors: { selectors: given.map(selector), match } }
+    expect((await entries.list(filter, ALL)).items.map((item) => item.id).sort()).toEqual([...expected].sort())
+    expect(await entries.count(filter)).toBe(expected.length)
+  })
+
+  test.each<[MatchBehavior, readonly (typeof TD)[], readonly string[]]>([
+    ['exact', [ONE, TWO], ['12']],
+    ['subset', [ONE, TWO], ['1', '12']],
+    ['superset', [ONE], ['1', '12', '123']],
+    ['any', [THREE], ['123']],
+  ])('federation matches %s %j', async (match, given, expected) => {
+    const { entries, bundles } = await open()
+    for (const trustDomain of [ONE, TWO, THREE]) await bundles.set(bundle(trustDomain))
+    const sets = { none: [], 1: [ONE], 12: [ONE, TWO], 123: [ONE, TWO, THREE] }
+    await entries.create(
+      Object.entries(sets).map(([name, federatesWith]) => entry({ id: `e${name}`, spiffeId: id(name), federatesWith })),
+      NOW,
+    )
+    const found = await entries.list({ federatesWith: { trustDomains: given, match } }, ALL)
+    expect(found.items.map((item) => item.id).sort()).toEqual(expected.map((name) => `e${name}`).sort())
+  })
+
+  test('the other filters are ANDed; false for downstream is none', async () => {
+    const { entries } = await open()
+    await entries.create(
+      [
+        entry({ id: 'a', spiffeId: id('x'), hint: 'h', downstream: true }),
+        entry({ id: 'b', spiffeId: id('x'), parentId: id('p2') }),
+        entry({ id: 'c', spiffeId: id('y'), hint: 'h' }),
+      ],
+      NOW,
+    )
+    const ids = async (filter: Parameters<typeof entries.list>[0]) =>
+      (await entries.list(filter, ALL)).items.map((item) => item.id)
+    expect(await ids({ spiffeId: id('x') })).toEqual(['a', 'b'])
+    expect(await ids({ parentId: id('p2') })).toEqual(['b'])
+    expect(await ids({ hint: 'h', spiffeId: id('y') })).toEqual(['c'])
+    expect(await ids({ hint: '' })).toEqual(['a', 'b', 'c'])
+    expect(await ids({ downstream: true })).toEqual(['a'])
+    expect(await ids({ downstream: false })).toEqual(['a', 'b', 'c'])
+  })
+
+  test('an update writes what it names and counts', async () => {
+    const { entries } = await open()
+    await entries.create([entry({ id: 'a', dnsNames: ['one'], hint: 'h' })], NOW)
+    const updated = await entries.update('a', { selectors: [selector('z:1')], x509SvidTtlSeconds: 7 })
+    expect(updated).toMatchObject({
+      revisionNumber: 1,
+      selectors: [selector('z:1')],
+      x509SvidTtlSeconds: 7,
+      dnsNames: ['one'],
+      hint: 'h',
+      createdAt: NOW,
+    })
+    expect((await entries.update('a', {})).revisionNumber).toBe(2)
+    expect(await entries.get('a')).toMatchObject({ revisionNumber: 2 })
+    await expect(entries.update('nope', {})).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  test('deleting gives back what was there; what ended is pruned', async () => {
+    const { entries } = await open()
+    await entries.create(
+      [
+        entry({ id: 'a' }),
+        entry({ id: 'b', spiffeId: id('b'), expiresAt: NOW - 1 }),
+        entry({ id: 'c', spiffeId: id('c'), expiresAt: NOW }),
+      ],
+      NOW,
+    )
+    expect((await entries.delete('a'))?.id).toBe('a')
+    expect(await entries.delete('a')).toBeUndefined()
+    expect((await entries.pruneExpired(NOW)).map((one) => one.id)).toEqual(['b'])
+    expect(await entries.count({})).toBe(1)
+  })
+
+  test('attesting again replaces selectors and serial, and keeps type and version', async () => {
+    const { nodes } = await open()
+    await nodes.recordAttestation(node('spire/agent/a'))
+    await nodes.setAgentVersion(id('spire/agent/a'), '1.2')
+    await nodes.recordRenewal(id('spire/agent/a'), '2', NOW + 5)
+    expect(await nodes.get(id('spire/agent/a'))).toMatchObject({
+      serialNumber: '1',
+      newSerialNumber: '2',
+      newExpiresAt: NOW + 5,
+    })
+    await nodes.recordAttestation(
+      node('spire/agent/a', {
+        serialNumber: '3',
+        attestationType: 'other',
+        selectors: [selector('x509pop:b')],
+        canReattest: false,
+      }),
+    )
+    expect(await nodes.get(id('spire/agent/a'))).toEqual({
+      id: id('spire/agent/a'),
+      attestationType: 'x509pop',
+      serialNumber: '3',
+      expiresAt: NOW,
+      newSerialNumber: '',
+      newExpiresAt: 0,
+      canReattest: false,
+      agentVersion: '1.2',
+      selectors: [selector('x509pop:b')],
+    })
+  })
+
+  test('a renewed SVID takes the place of the old one once', async () => {
+    const { nodes } = await open()
+    await nodes.recordAttestation(node('spire/agent/a'))
+    await nodes.recordRenewal(id('spire/agent/a'), '2', NOW + 5)
+    expect(await nodes.activateRenewal(id('spire/agent/a'), '9')).toBe(false)
+    expect(await nodes.activateRenewal(id('spire/agent/a'), '2')).toBe(true)
+    expect(await nodes.activateRenewal(id('spire/agent/a'), '2')).toBe(false)
+    expect(await nodes.get(id('spire/agent/a'))).toMatchObject({
+      serialNumber: '2',
+      expiresAt: NOW + 5,
+      newSerialNumber: '',
+      canReattest: true,
+    })
+    await expect(nodes.recordRenewal(id('spire/agent/nope'), '2', NOW)).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  test('banned nodes stay, without a serial; deleted ones go with their selectors and aliases', async () => {
+    const { nodes, entries } = await open()
+    const agent = id('spire/agent/join_token/t')
+    await nodes.recordAttestation(node('spire/agent/join_token/t', { attestationType: 'join_token', selectors: [] }))
+    await entries.create(
+      [
+        entry({ id: 'alias', parentId: agent, selectors: [{ type: 'spiffe_id', value: agent }] }),
+        entry({ id: 'plain', parentId: agent }),
+      ],
+      NOW,
+    )
+    await nodes.ban(agent)
+    expect(await nodes.get(agent)).toMatchObject({ serialNumber: '', attestationType: 'join_token' })
+    expect(await nodes.count({ banned: true })).toBe(1)
+    expect((await nodes.delete(agent)).deletedEntries.map((one) => one.id)).toEqual(['alias'])
+    expect(await nodes.get(agent)).toBeUndefined()
+    expect((await entries.list({}, ALL)).items.map((one) => one.id)).toEqual(['plain'])
+    for (const call of [nodes.ban(agent), nodes.delete(agent)])
+      await expect(call).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  test('nodes are filtered and pruned', async () => {
+    const { nodes } = await open()
+    await nodes.recordAttestation(node('spire/agent/a', { expiresAt: NOW - 10 }))
+    await nodes.recordAttestation(
+      node('spire/agent/b', { expiresAt: NOW - 10, canReattest: false, attestationType: 'join_token' }),
+    )
+    await nodes.recordAttestation(node('spire/agent/c', { selectors: [selector('x509pop:a'), selector('x509pop:b')] }))
+    const ids = async (filter: Parameters<typeof nodes.list>[0]) =>
+      (await nodes.list(filter, ALL, false)).items.map((one) => one.id.slice(-1))
+    expect(await ids({ attestationType: 'join_token' })).toEqual(['b'])
+    expect(await ids({ canReattest: true })).toEqual(['a', 'c'])
+    expect(await ids({ expiresBefore: NOW })).toEqual(['a', 'b'])
+    expect(await ids({ selectors: { selectors: [selector('x509pop:b')], match: 'superset' } })).toEqual(['c'])
+    expect(await nodes.prune(NOW, false, 10)).toBe(1)
+    expect(await nodes.prune(NOW, true, 10)).toBe(1)
+    expect(await ids({})).toEqual(['c'])
+  })
+
+  test('of many who take a join token one gets it', async () => {
+    const { joinTokens } = await open()
+    await joinTokens.create({ value: 't', expiresAt: NOW })
+    await expect(joinTokens.create({ value: 't', expiresAt: NOW })).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+    const taken = await Promise.all(Array.from({ length: 10 }, () => joinTokens.consume('t')))
+    expect(taken.filter((token) => token !== undefined)).toEqual([{ value: 't', expiresAt: NOW }])
+  })
+
+  test('authorities appended at once are all there, each once, and every change counts once', async () => {
+    const { bundles } = await open()
+    await Promise.all(
+      ['a', 'b', 'c', 'a'].map((keyId) => bundles.append({ trustDomain: TD, jwtAuthorities: [key(keyId)] })),
+    )
+    await Promise.all([1, 2, 1].map((fill) => bundles.append({ trustDomain: TD, x509Authorities: [root(fill)] })))
+    const stored = (await bundles.get(TD))!
+    expect(stored.jwtAuthorities.map(({ keyId }) => keyId)).toEqual(['a', 'b', 'c'])
+    expect(stored.x509Authorities).toHaveLength(2)
+    const { sequenceNumber } = stored
+    expect((await bundles.append({ trustDomain: TD, jwtAuthorities: [key('a')] })).sequenceNumber).toBe(sequenceNumber)
+  })
+
+  test('changing a bundle is by what is there; undefined leaves it', async () => {
+    const { bundles } = await open()
+    await expect(bundles.change(TD, () => undefined)).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    await bundles.append({ trustDomain: TD, jwtAuthorities: [key('a'), key('b')] })
+    const before = (await bundles.get(TD))!
+    const taint = (keyId: string) =>
+      bundles.change(TD, (one) => ({
+        ...one,
+        sequenceNumber: one.sequenceNumber + 1,
+        jwtAuthorities: one.jwtAuthorities.map((each) => (each.keyId === keyId ? { ...each, tainted: true } : each)),
+      }))
+    await Promise.all([taint('a'), taint('b')])
+    const after = (await bundles.get(TD))!
+    expect(after.jwtAuthorities.every(({ tainted }) => tainted)).toBe(true)
+    expect(after.sequenceNumber).toBe(before.sequenceNumber + 2)
+    expect(await bundles.change(TD, () => undefined)).toEqual(after)
+  })
+
+  test.each([
+    ['restrict', 'refused', 1],
+    ['delete', 'gone', 0],
+    ['dissociate', 'gone', 1],
+  ] as const)('deleting a bundle that entries federate with, mode %s: %s', async (mode, outcome, left) => {
+    const { bundles, entries } = await open()
+    await bundles.create(bundle(ONE))
+    await expect(bundles.create(bundle(ONE))).rejects.toMatchObject({ code: 'ALREADY_EXISTS' })
+    await entries.create([entry({ federatesWith: [ONE] })], NOW)
+    if (outcome === 'refused') {
+      await expect(bundles.delete(ONE, mode)).rejects.toMatchObject({
+        code: 'FAILED_PRECONDITION',
+        message: expect.stringContaining('cannot delete bundle; federated with 1 registration entries'),
+      })
+    } else await bundles.delete(ONE, mode)
+    expect((await bundles.get(ONE)) === undefined).toBe(outcome === 'gone')
+    expect(await entries.count({})).toBe(left)
+  })
+
+  test('relationships and journals are kept', async () => {
+    const { relationships, journals, bundles } = await open()
+    const relationship = {
+      trustDomain: ONE,
+      bundleEndpointUrl: 'https://one.org/',
+      profile: { type: 'https_spiffe', endpointSpiffeId: parseSpiffeId('spiffe://one.org/e') },
+    } as const
+    await relationships.create(relationship, bundle(ONE))
+    expect(await relationships.get(ONE)).toEqual(relationship)
+    expect(await bundles.get(ONE)).toBeDefined()
+    await relationships.update({ ...relationship, profile: { type: 'https_web' } })
+    expect((await relationships.list(ALL)).items).toMatchObject([{ profile: { type: 'https_web' } }])
+    await relationships.delete(ONE)
+    expect(await relationships.get(ONE)).toBeUndefined()
+    const row = await journals.save({ id: 0, activeX509AuthorityId: 'x', data: new Uint8Array([0, 255]) })
+    await journals.save({ id: row, activeX509AuthorityId: 'y', data: new Uint8Array([1]) })
+    expect(await journals.list()).toEqual([{ id: row, activeX509AuthorityId: 'y', data: new Uint8Array([1]) }])
+    await journals.delete(row)
+    expect(await journals.list()).toEqual([])
+  })
+
+  test('each write is in the change log without gaps, and told before it is done', async () => {
+    const { entries, nodes, bundles, changes } = await open()
+    const told: Change[] = []
+    const stop = changes.subscribe((news) => told.push(...news))
+    let before = told.length
+    const expectTold = (...kinds: Change['kind'][]) => {
+      expect(told.slice(before).map(({ kind }) => kind)).toEqual(kinds)
+      before = told.length
+    }
+    await entries.create([entry({ id: 'a' }), entry({ id: 'b', spiffeId: id('b') })], NOW)
+    expectTold('entry', 'entry')
+    expect(told[0]).toMatchObject({ key: 'a', entry: { id: 'a' } })
+    await entries.update('a', {})
+    expectTold('entry')
+    await entries.delete('a')
+    expectTold('entry')
+    expect(told[told.length - 1]).toMatchObject({ key: 'a', entry: null })
+    await nodes.recordAttestation(node('spire/agent/a'))
+    expectTold('node')
+    await bundles.append({ trustDomain: TD, jwtAuthorities: [key('a')] })
+    expectTold('bundle')
+    stop()
+    await nodes.ban(id('spire/agent/a'))
+    expectTold()
+    expect(await changes.head()).toBe(7)
+    const logged = await changes.since(0, 100)
+    expect(logged.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6, 7])
+    expect((await changes.since(5, 1)).map(({ sequence }) => sequence)).toEqual([6])
+  })
+
+  test('a listener that fails does not make a write fail', async () => {
+    const { entries, changes } = await open()
+    let others = 0
+    changes.subscribe(() => {
+      throw new Error('a bug elsewhere')
+    })
+    changes.subscribe(() => {
+      others += 1
+    })
+    expect((await entries.create([entry()], NOW))[0]).toMatchObject({ outcome: 'created' })
+    expect(others).toBe(1)
+  })
+}
