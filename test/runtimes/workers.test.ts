@@ -76,7 +76,10 @@ test('jose verifies a JWT-SVID with the keys that workerd serves', async () => {
 })
 
 test('discovery names the issuer and its keys', async () => {
-  const discovery = (await (await fetch(new URL('/.well-known/openid-configuration', url))).json()) as Record<string, unknown>
+  const discovery = (await (await fetch(new URL('/.well-known/openid-configuration', url))).json()) as Record<
+    string,
+    unknown
+  >
   expect(discovery).toMatchObject({ issuer: ISSUER, jwks_uri: `${ISSUER}/keys` })
 })
 
