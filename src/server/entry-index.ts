@@ -20,21 +20,19 @@ interface Entitlement {
  */
 export class EntryIndex {
   readonly #trustDomain: TrustDomain
-  readonly #store: Pick<Store, 'entries'>
   readonly #byId = new Map<string, Entry>()
   readonly #byParent = new Map<SpiffeId, Map<string, Entry>>()
   readonly #bySpiffeId = new Map<SpiffeId, Map<string, Entry>>()
   readonly #entitlements = new Map<SpiffeId, Entitlement>()
   #version = 0
 
-  private constructor(store: Pick<Store, 'entries'>, trustDomain: TrustDomain) {
-    this.#store = store
+  private constructor(trustDomain: TrustDomain) {
     this.#trustDomain = trustDomain
   }
 
   /** Reads all entries and follows the changes from then on. */
   static async load(store: Pick<Store, 'entries' | 'changes'>, trustDomain: TrustDomain): Promise<EntryIndex> {
-    const index = new EntryIndex(store, trustDomain)
+    const index = new EntryIndex(trustDomain)
     const early: Change[] = []
     let take = (changes: readonly Change[]) => {
       early.push(...changes)
@@ -65,14 +63,11 @@ export class EntryIndex {
     return [...(this.#bySpiffeId.get(id) ?? NONE).values()]
   }
 
-  /** Takes changes over. Those of other processes say only what changed: these entries are read anew. */
+  /** Takes over what this process wrote: such changes carry the new value. Those read back from the log carry none and say nothing here. */
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'node' && change.node === null) this.#entitlements.delete(change.key as SpiffeId)
-      if (change.kind !== 'entry') continue
-      if (change.entry === undefined) {
-        void this.#store.entries.get(change.key).then((entry) => this.#replace(change.key, entry))
-      } else this.#replace(change.key, change.entry ?? undefined)
+      if (change.kind === 'entry' && change.entry !== undefined) this.#replace(change.key, change.entry ?? undefined)
     }
   }
 

@@ -4,16 +4,11 @@ import type { Change, Store } from '../core/store.ts'
 
 /** All attested nodes in memory, kept by the change log: every call of an agent is checked against its row. */
 export class NodeIndex {
-  readonly #store: Pick<Store, 'nodes'>
   readonly #nodes = new Map<SpiffeId, AttestedNode>()
-
-  private constructor(store: Pick<Store, 'nodes'>) {
-    this.#store = store
-  }
 
   /** Reads all nodes and follows the changes from then on. */
   static async load(store: Pick<Store, 'nodes' | 'changes'>): Promise<NodeIndex> {
-    const index = new NodeIndex(store)
+    const index = new NodeIndex()
     const early: Change[] = []
     let take = (changes: readonly Change[]) => {
       early.push(...changes)
@@ -30,13 +25,11 @@ export class NodeIndex {
     return this.#nodes.get(id)
   }
 
-  /** Takes changes over. Those of other processes say only what changed: these nodes are read anew. */
+  /** Takes over what this process wrote: such changes carry the new value. Those read back from the log carry none and say nothing here. */
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
-      if (change.kind !== 'node') continue
-      const id = change.key as SpiffeId
-      if (change.node === undefined) void this.#store.nodes.get(id).then((node) => this.#put(id, node))
-      else this.#put(id, change.node ?? undefined)
+      if (change.kind === 'node' && change.node !== undefined)
+        this.#put(change.key as SpiffeId, change.node ?? undefined)
     }
   }
 

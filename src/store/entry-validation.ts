@@ -15,7 +15,7 @@ export function validateEntry(fields: Partial<EntryFields> & { readonly id?: str
   if (fields.storeSvid && selectors?.some((selector) => selector.type !== selectors[0]!.type)) {
     throw invalid('selector types must be the same when store SVID is enabled')
   }
-  if (fields.id !== undefined && fields.id.length > 255) throw invalid('entry ID too long')
+  if (fields.id !== undefined && new TextEncoder().encode(fields.id).length > 255) throw invalid('entry ID too long')
   if (fields.id && !/^[A-Za-z0-9_.-]+$/.test(fields.id)) throw invalid('entry ID contains invalid characters')
   if (fields.spiffeId === '') throw invalid('missing SPIFFE ID')
   if (fields.x509SvidTtlSeconds !== undefined && fields.x509SvidTtlSeconds < 0) throw invalid('X509SvidTtl is not set')
