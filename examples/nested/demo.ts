@@ -39,6 +39,8 @@ if (options.help) {
   process.exit(0)
 }
 
+// Other users must be able to reach what is theirs in the demo's folder, whatever the umask of the one who starts it.
+process.umask(0o022)
 const demo = mkdtempSync(join(tmpdir(), 'turret-demo-'))
 chmodSync(demo, 0o755)
 const [rootPort, portA, portB] = await freePorts(3)
@@ -51,7 +53,7 @@ function end(): Promise<void> {
   return ending
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, async () => {
     say(dim('\nstopping ...'))
     await end()
@@ -64,9 +66,11 @@ try {
   await end()
   process.exitCode = passed ? 0 : 1
 } catch (error) {
-  say(red(error instanceof Error ? error.message : String(error)))
-  const dead = processes.obituary()
-  if (dead) say(dead)
+  if (ending === undefined) {
+    const message = error instanceof Error ? error.message : String(error)
+    say(red(message))
+    if (!message.includes('The end of its log')) say(dim(processes.lastWords()))
+  }
   await end()
   process.exitCode = 1
 }
@@ -124,6 +128,7 @@ async function run(): Promise<boolean> {
   printTable(checks)
   const passed = checks.every((check) => check.passed)
   const failed = checks.filter((check) => !check.passed).length
+  if (!passed) say(dim(processes.lastWords()))
   say(
     passed
       ? bold(`All ${checks.length} checks passed in ${seconds(started)}.`)
@@ -243,8 +248,14 @@ function ownUsers(): string | undefined {
   for (let path = process.execPath; path !== '/'; path = dirname(path)) {
     if (!(statSync(path).mode & 0o001)) return `${path} is closed to other users`
   }
-  for (let path = resolve(import.meta.dirname, '../../src'); path !== '/'; path = dirname(path)) {
-    if (!(statSync(path).mode & 0o001)) return `${path} is closed to other users`
+  for (const start of [
+    resolve(import.meta.dirname, '../../src'),
+    resolve(import.meta.dirname, '../../node_modules'),
+    tmpdir(),
+  ]) {
+    for (let path = start; path !== '/'; path = dirname(path)) {
+      if (!(statSync(path).mode & 0o001)) return `${path} is closed to other users`
+    }
   }
   return undefined
 }

@@ -17,21 +17,20 @@ export interface Output {
 export class Processes {
   readonly #environment: NodeJS.ProcessEnv
   readonly #running: { readonly name: string; readonly child: ChildProcess; readonly log: string }[] = []
+  #stopping = false
 
   constructor(environment: Readonly<Record<string, string>>) {
     this.#environment = { ...process.env, ...environment }
   }
 
-  /** Starts a server or agent that stays, its output in a file. */
-  start(
-    name: string,
-    program: 'turret-server' | 'turret-agent',
-    args: readonly string[],
-    log: string,
-    user: User,
-  ): ChildProcess {
+  /**
+   * Starts a server or agent that stays, its output in a file.
+   * @param program a name in `bin`, or the path of another program
+   */
+  start(name: string, program: string, args: readonly string[], log: string, user: User): ChildProcess {
+    if (this.#stopping) throw new Error('stopping')
     const descriptor = openSync(log, 'a', 0o600)
-    const child = spawn(join(BIN, program), [...args], {
+    const child = spawn(pathOf(program), [...args], {
       env: this.#environment,
       stdio: ['ignore', descriptor, descriptor],
       ...as(user),
@@ -44,9 +43,12 @@ export class Processes {
 
   /** Runs a command to its end. */
   run(program: string, args: readonly string[], user?: User): Promise<Output> {
-    const path = program.startsWith('turret-') ? join(BIN, program) : program
     return new Promise((done, fail) => {
-      const child = spawn(path, [...args], { env: this.#environment, stdio: ['ignore', 'pipe', 'pipe'], ...as(user) })
+      const child = spawn(pathOf(program), [...args], {
+        env: this.#environment,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        ...as(user),
+      })
       let stdout = ''
       let stderr = ''
       child.stdout.on('data', (chunk) => {
@@ -70,12 +72,17 @@ export class Processes {
   /** The last lines of the log of a process that ended, if one did. */
   obituary(): string | undefined {
     const dead = this.#running.find(({ child }) => child.exitCode !== null || child.signalCode !== null)
-    if (!dead) return undefined
-    return `${dead.name} ended. The end of its log:\n${readFileSync(dead.log, 'utf8').trimEnd().split('\n').slice(-8).join('\n')}`
+    return dead && `${dead.name} ended. The end of its log:\n${tail(dead.log, 8)}`
+  }
+
+  /** The last lines of every log, for failures that no one process is to blame for. */
+  lastWords(): string {
+    return this.#running.map(({ name, log }) => `--- ${name}\n${tail(log, 4)}`).join('\n')
   }
 
   /** Ends all of them, youngest first. */
   async stop(): Promise<void> {
+    this.#stopping = true
     for (const { child } of this.#running.splice(0).reverse()) {
       if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) continue
       const ended = new Promise((done) => child.once('exit', done))
@@ -85,6 +92,14 @@ export class Processes {
       clearTimeout(forced)
     }
   }
+}
+
+function pathOf(program: string): string {
+  return program.startsWith('turret-') ? join(BIN, program) : program
+}
+
+function tail(log: string, lines: number): string {
+  return readFileSync(log, 'utf8').trimEnd().split('\n').slice(-lines).join('\n')
 }
 
 function as(user: User): { uid?: number; gid?: number } {

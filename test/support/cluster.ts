@@ -193,7 +193,8 @@ plugins {
   }
 }
 
-class Final extends Error {}
+/** Ends the trying: no later try can mend it. */
+export class Final extends Error {}
 
 /** Tries until it works, with a deadline. What is waited for is another process: there is no clock to turn. */
 export async function eventually<T>(attempt: () => Promise<T>, withinMs = 20_000): Promise<T> {
