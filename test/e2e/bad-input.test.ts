@@ -150,3 +150,32 @@ test('an agent with a corrupt state says so and leaves it alone', async () => {
   expect(stdout).toContain('failed to open storage')
   expect(readFileSync(`${files.data}/agent-data.json`, 'utf8')).toBe('{"svid":["bm8="]}')
 })
+
+test('an agent with a corrupt keys file says so and leaves it alone', async () => {
+  const server = await cluster.serverFiles(nextName())
+  const files = cluster.agentFiles(nextName(), server)
+  mkdirSync(files.data)
+  writeFileSync(`${files.data}/keys.json`, 'secret-that-must-not-be-shown')
+  const { code, stdout } = await run(files, 'turret-agent')
+  expect(code).toBe(1)
+  expect(stdout).toContain('it is not JSON')
+  expect(stdout).not.toContain('secret-that')
+  expect(readFileSync(`${files.data}/keys.json`, 'utf8')).toBe('secret-that-must-not-be-shown')
+})
+
+test('an agent does not take over the socket of another', async () => {
+  const { server, agent } = await cluster.startPair(nextName())
+  const files = cluster.agentFiles(nextName(), server)
+  change(files.config, files.socket, agent.socket)
+  const token = await cluster.token(server, 'second')
+  const { code, stdout } = await cluster.processes.run('turret-agent', [
+    'run',
+    '-config',
+    files.config,
+    '-joinToken',
+    token,
+  ])
+  expect(code).toBe(1)
+  expect(stdout).toContain(agent.socket)
+  expect((await cluster.agent(agent, 'healthcheck')).code).toBe(0)
+}, 20_000)
