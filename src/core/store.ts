@@ -1,6 +1,7 @@
 import type { Bundle, JwtAuthority } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import type { Entry, EntryFields } from './entry.ts'
+import type { KeyType } from './key-type.ts'
 import type { AttestedNode } from './node.ts'
 import type { Selector } from './selector.ts'
 import type { SpiffeId } from './spiffe-id.ts'
@@ -171,6 +172,51 @@ export interface JournalStore {
   /** id 0 creates. @returns the row's id */
   save(row: JournalRow): Promise<number>
   delete(id: number): Promise<void>
+}
+
+/** Things that may happen once: nonces of requests, tokens that were exchanged. */
+export interface UseStore {
+  /**
+   * Marks a key as used until `expiresAt`, in one statement.
+   * @param key at most 512 characters; hash what is secret
+   * @returns false if a mark that has not ended is there: of two callers only one gets true
+   */
+  take(key: string, expiresAt: EpochSeconds, now: EpochSeconds): Promise<boolean>
+  prune(now: EpochSeconds): Promise<void>
+}
+
+/** The right to do periodic work for all replicas. `fence` grows with each owner, so that a late former owner is told from the present one. */
+export interface Lease {
+  readonly name: string
+  readonly owner: string
+  readonly fence: number
+}
+
+export interface LeaseStore {
+  /** Takes a lease that is free, ended or one's own, in one statement. @returns undefined if another owner holds it */
+  take(name: string, owner: string, now: EpochSeconds, seconds: number): Promise<Lease | undefined>
+  /** Ends it early; does nothing if it is somebody else's by now. */
+  release(lease: Lease): Promise<void>
+}
+
+/** A private key, wrapped. */
+export interface WrappedKey {
+  readonly id: string
+  readonly keyType: KeyType
+  /** DER SubjectPublicKeyInfo. */
+  readonly publicKey: Uint8Array
+  /** What the KeyManager makes of the PKCS#8: nonce and ciphertext. */
+  readonly wrapped: Uint8Array
+  /** Names the key that wraps it. */
+  readonly kekVersion: string
+}
+
+export interface WrappedKeyStore {
+  get(id: string): Promise<WrappedKey | undefined>
+  list(): Promise<readonly WrappedKey[]>
+  /** Creates or replaces. */
+  save(key: WrappedKey): Promise<void>
+  delete(id: string): Promise<void>
 }
 
 /** One write, in commit order. `key`: entry id, agent SPIFFE ID or trust domain. */
