@@ -4,9 +4,26 @@ import { StatusError } from '../core/error.ts'
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 const PREFIX_BYTES = 5
+/** Messages from here on keep their frame: the large ones are made once and sent many times. */
+const KEPT_FRAME_BYTES = 4096
+const keptFrames = new WeakMap<Uint8Array, Buffer>()
 
-/** Puts the five-byte prefix (flag 0, big-endian length) before a message, in one new buffer that can be sent at once. */
+/**
+ * Puts the five-byte prefix (flag 0, big-endian length) before a message, in one buffer that can be sent at once. A large message that
+ * is sent again goes out in the frame it had: a copy each time is garbage outside the heap, and the collector's work is then most of
+ * what sending costs. Neither may be changed afterwards.
+ */
 export function frameMessage(message: Uint8Array): Buffer {
+  if (message.length < KEPT_FRAME_BYTES) return newFrame(message)
+  let frame = keptFrames.get(message)
+  if (frame === undefined) {
+    frame = newFrame(message)
+    keptFrames.set(message, frame)
+  }
+  return frame
+}
+
+function newFrame(message: Uint8Array): Buffer {
   const length = message.length
   const frame = Buffer.allocUnsafe(PREFIX_BYTES + length)
   frame[0] = 0
