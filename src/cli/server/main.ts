@@ -1,9 +1,4 @@
-import { enableCompileCache } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import type { CommandRows } from '../commands.ts'
-
-// Halves the start. Inside the checkout, never a shared temporary directory; where it cannot be written, nothing happens.
-enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/turret', import.meta.url)))
 
 type Authorities = typeof import('./authority.ts')['authorities']
 
