@@ -42,7 +42,8 @@ export async function signJwtSvid(claims: JwtSvidClaims, key: JwtSigner): Promis
   return `${input}.${base64Url(signed instanceof Uint8Array ? signed : await signed)}`
 }
 
-const ALGORITHMS: Readonly<Record<string, SignatureScheme & { readonly curve?: string }>> = {
+/** The JWS algorithms that SPIFFE allows. JWT-SVID 2.1, WIT-SVID 2.3 */
+export const JWS_ALGORITHMS: Readonly<Record<string, SignatureScheme & { readonly curve?: string }>> = {
   ES256: { kind: 'ecdsa', hash: 'SHA-256', curve: 'P-256' },
   ES384: { kind: 'ecdsa', hash: 'SHA-384', curve: 'P-384' },
   ES512: { kind: 'ecdsa', hash: 'SHA-512', curve: 'P-521' },
@@ -59,8 +60,11 @@ const LEEWAY_SECONDS = 60
 
 /** A token taken apart; nothing in it is verified yet. */
 export interface ParsedJwt {
+  /** One of JWS_ALGORITHMS. */
   readonly algorithm: string
   readonly keyId: string
+  /** The header's `typ`, undefined if it has none that is text. */
+  readonly type: string | undefined
   readonly claims: Readonly<Record<string, unknown>>
   readonly signingInput: Uint8Array
   readonly signature: Uint8Array
@@ -75,7 +79,7 @@ export function parseJwt(token: string): ParsedJwt {
   const [header, payload, signature] = parts as [string, string, string]
   const fields = jsonObject(header)
   const algorithm = fields.alg
-  if (typeof algorithm !== 'string' || !Object.hasOwn(ALGORITHMS, algorithm)) {
+  if (typeof algorithm !== 'string' || !Object.hasOwn(JWS_ALGORITHMS, algorithm)) {
     throw unparsable(`go-jose/go-jose: unexpected signature algorithm ${JSON.stringify(algorithm ?? '')}`)
   }
   if (fields.crit !== undefined) throw unparsable('go-jose/go-jose: unsupported crit header')
@@ -84,6 +88,7 @@ export function parseJwt(token: string): ParsedJwt {
   return {
     algorithm,
     keyId: fields.kid,
+    type: typeof fields.typ === 'string' ? fields.typ : undefined,
     claims,
     signingInput: utf8(`${header}.${payload}`),
     signature: decodeSegment(signature),
@@ -127,11 +132,7 @@ export async function validateJwtSvid(input: JwtValidation): Promise<ValidJwtSvi
   if (!authorities) throw invalid(`no keys found for trust domain "${trustDomain}"`)
   const authority = authorities.find((candidate) => candidate.keyId === parsed.keyId)
   if (!authority) throw invalid(`public key "${parsed.keyId}" not found in trust domain "${trustDomain}"`)
-  const scheme = ALGORITHMS[parsed.algorithm]!
-  const key = publicKeyOf(authority)
-  const matches =
-    scheme.kind === 'ecdsa' ? key.kind === 'ec' && key.curve === scheme.curve : key.kind === 'rsa' && key.bits >= 2048
-  if (!matches || !(await input.verify(key, scheme, parsed.signingInput, parsed.signature))) {
+  if (!(await verifiesJwt(parsed, authority, input.verify))) {
     throw invalid('go-jose/go-jose: error in cryptographic primitive')
   }
   const audience = audienceOf(parsed.claims.aud)
@@ -146,6 +147,25 @@ export async function validateJwtSvid(input: JwtValidation): Promise<ValidJwtSvi
     throw invalid('go-jose/go-jose/jwt: validation field, token issued in the future (iat)')
   }
   return { spiffeId, claims: { ...parsed.claims, aud: audience } }
+}
+
+/** Whether the signature of a token is by this authority, with an algorithm that fits its key. */
+export async function verifiesJwt(
+  parsed: ParsedJwt,
+  authority: JwtAuthority,
+  verify: VerifySignature,
+): Promise<boolean> {
+  const scheme = JWS_ALGORITHMS[parsed.algorithm]!
+  const key = publicKeyOf(authority)
+  return fitsJws(key, parsed.algorithm) && verify(key, scheme, parsed.signingInput, parsed.signature)
+}
+
+/** Whether a key may be used with an algorithm of JWS_ALGORITHMS: the curve is the algorithm's, RSA keys are no toys. */
+export function fitsJws(key: PublicKeyInfo, algorithm: string): boolean {
+  const scheme = JWS_ALGORITHMS[algorithm]
+  if (!scheme) return false
+  if (scheme.kind === 'ecdsa') return key.kind === 'ec' && key.curve === scheme.curve
+  return key.kind === 'rsa' && key.bits >= 2048
 }
 
 /** Parsed keys by authority: a bundle keeps its objects for as long as it does not change. */
