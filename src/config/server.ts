@@ -33,8 +33,11 @@ export interface ServerOptions {
   readonly caTtlSeconds: number
   readonly caKeyType: KeyType
   readonly jwtKeyType: KeyType
+  /** undefined: the feature flag `wit-svid` is not set. */
+  readonly witKeyType: KeyType | undefined
   readonly caSubject: DistinguishedName
   readonly jwtIssuer: string | undefined
+  readonly witIssuer: string | undefined
   readonly disableJwtSvids: boolean
   readonly auditLogEnabled: boolean
   readonly rateLimitAttestation: boolean
@@ -207,7 +210,7 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
   const caTtl = duration(server.ca_ttl, 'default CA ttl') ?? 86400
   const caKeyType = keyType(server.ca_key_type, 'ca_key_type') ?? 'ec-p256'
   const jwtKeyType = keyType(server.jwt_key_type, 'jwt_key_type') ?? caKeyType
-  keyType(experimental.wit_key_type, 'wit_key_type')
+  const witKeyType = keyType(experimental.wit_key_type, 'wit_key_type') ?? caKeyType
   const pruneAfter = server.prune_attested_nodes_expired_for
   const pruneNodes = pruneAfter
     ? prefixed('could not parse prune_attested_nodes_expired_for', () => parseDuration(pruneAfter))
@@ -237,8 +240,10 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
     caTtlSeconds: caTtl,
     caKeyType,
     jwtKeyType,
+    witKeyType: experimental.feature_flags?.includes('wit-svid') ? witKeyType : undefined,
     caSubject: caSubject(server.ca_subject),
     jwtIssuer: server.jwt_issuer || undefined,
+    witIssuer: experimental.wit_issuer || undefined,
     disableJwtSvids: server.disable_jwt_svids ?? false,
     auditLogEnabled: server.audit_log_enabled ?? false,
     rateLimitAttestation: server.ratelimit?.attestation ?? true,

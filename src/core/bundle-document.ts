@@ -9,7 +9,7 @@ const MAX_DOCUMENT = 4 * 1024 * 1024
 const MAX_KEYS = 4096
 
 /**
- * The SPIFFE bundle document of a bundle: all roots, then all JWT keys, tainted ones too.
+ * The SPIFFE bundle document of a bundle: all roots, all JWT keys, all WIT keys, tainted ones too.
  * Indented by 4 spaces; zero numbers are left out.
  *
  * @param refreshHintSeconds instead of the stored hint
@@ -21,10 +21,11 @@ export function bundleDocument(bundle: Bundle, refreshHintSeconds = bundle.refre
     ...jwkOf(parseCertificate(der).spki),
     x5c: [base64(der)],
   }))
-  const keys = bundle.jwtAuthorities.map(({ publicKey, keyId }) => ({ use: 'jwt-svid', ...jwkOf(publicKey, keyId) }))
+  const keysFor = (use: string, authorities: readonly JwtAuthority[]) =>
+    authorities.map(({ publicKey, keyId }) => ({ use, ...jwkOf(publicKey, keyId) }))
   return JSON.stringify(
     {
-      keys: [...roots, ...keys],
+      keys: [...roots, ...keysFor('jwt-svid', bundle.jwtAuthorities), ...keysFor('wit-svid', bundle.witAuthorities)],
       ...(bundle.sequenceNumber > 0 ? { spiffe_sequence: bundle.sequenceNumber } : {}),
       ...(refreshHintSeconds > 0 ? { spiffe_refresh_hint: refreshHintSeconds } : {}),
     },

@@ -174,7 +174,7 @@ test('a bundle document is read as it was written', () => {
     trustDomain: TD,
     x509Authorities: [],
     jwtAuthorities: [authority],
-    witAuthorities: [],
+    witAuthorities: [{ ...authority, keyId: 'wit-1' }],
     refreshHintSeconds: 60,
     sequenceNumber: 3,
   }

@@ -59,6 +59,10 @@ export interface UpstreamX509Ca {
   readonly upstreamRoots: readonly X509Authority[]
 }
 
+/** What an upstream trusts. */
+export type UpstreamBundle = Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'> &
+  Partial<Pick<Bundle, 'witAuthorities'>>
+
 /** Signs our CA. Absent methods mean what Unimplemented means in SPIRE's plugin protocol. */
 export interface UpstreamAuthority {
   readonly name: string
@@ -67,10 +71,15 @@ export interface UpstreamAuthority {
   /** Publishes a JWT key upstream and returns every JWT key known there. */
   publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[]>
   /**
+   * Publishes a WIT key upstream and returns every WIT key known there, undefined if the upstream takes none: SPIRE servers
+   * have no WIT keys but their own.
+   */
+  publishWitKey?(key: JwtAuthority): Promise<readonly JwtAuthority[] | undefined>
+  /**
    * Follows the roots and keys of the upstream until the signal aborts; ends or throws when it cannot go on, and the
    * caller starts it anew. Yields the present state first.
    */
-  follow?(signal: AbortSignal): AsyncIterable<Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'>>
+  follow?(signal: AbortSignal): AsyncIterable<UpstreamBundle>
   close?(): Promise<void>
 }
 

@@ -73,12 +73,19 @@ export async function publishJwtAuthority(deps: ServerDeps, request: api.Publish
   return { jwtAuthorities: keys.map(keyToWire) }
 }
 
-export async function publishWitAuthority(
-  _deps: ServerDeps,
-  _request: api.PublishWITAuthorityRequest,
-  call: Call,
-): Promise<api.PublishWITAuthorityResponse> {
-  throw failure(call.log, 'UNIMPLEMENTED', 'WIT-SVID functionality is not yet implemented')
+/** SPIRE answers as if it were switched off, always. */
+export async function publishWitAuthority(deps: ServerDeps, request: api.PublishWITAuthorityRequest, call: Call) {
+  if (!deps.witSvidsEnabled) {
+    throw failure(call.log, 'UNIMPLEMENTED', 'WIT-SVID functionality is not yet implemented')
+  }
+  if (call.audited && request.witAuthority) call.auditRequest({ wit_authority_key_id: request.witAuthority.keyId })
+  await limited(call, 1, 'rejecting request due to key publishing rate limiting')
+  const authority = request.witAuthority
+  if (authority === undefined) throw failure(call.log, 'INVALID_ARGUMENT', 'missing WIT authority')
+  const [key] = orInvalid(call, 'invalid WIT authority', () => jwtKeysFromWire([authority]))
+  const keys = await orInternal(call, 'failed to publish WIT key', () => deps.publishWitKey(key!))
+  call.audit({})
+  return { witAuthorities: keys.map(keyToWire) }
 }
 
 /** All bundles but the own one, which still takes a place of its page, as in SPIRE. */

@@ -1,16 +1,18 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Bundle, JwtAuthority } from '../core/bundle.ts'
 import { nameText, parseCertificate } from '../core/certificate.ts'
 import { hex } from '../core/der.ts'
 import { StatusError } from '../core/error.ts'
+import { validateJwtSvid } from '../core/jwt-svid.ts'
 import { silentLog } from '../core/log.ts'
 import { verifyX509Svid } from '../core/path-validation.ts'
 import type { KeyManager, UpstreamAuthority } from '../core/plugin.ts'
 import { parseSpiffeId } from '../core/spiffe-id.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
+import { parseWitKey, validateWitSvid, witKeyOf } from '../core/wit-svid.ts'
 import { diskKeyManager } from '../plugins/keymanager/disk.ts'
 import { memoryKeyManager } from '../plugins/keymanager/memory.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
@@ -32,6 +34,7 @@ async function server(
     keyManager?: KeyManager
     store?: Awaited<ReturnType<typeof openLibsqlStore>>
     disableJwtSvids?: boolean
+    witSvids?: boolean
     at?: number
   } = {},
 ) {
@@ -54,6 +57,7 @@ async function server(
     caTtlSeconds: DAY,
     caKeyType: 'ec-p256',
     jwtKeyType: 'ec-p256',
+    ...(changes.witSvids ? { witKeyType: 'ec-p384' as const } : {}),
     caSubject: { country: ['US'], organization: ['SPIFFE'] },
     disableJwtSvids: changes.disableJwtSvids ?? false,
   } as const
@@ -190,6 +194,133 @@ test('without JWT-SVIDs no JWT key is made', async () => {
   await expect(
     ca.signJwt({ id: parseSpiffeId('spiffe://example.org/w'), audience: ['a'], ttlSeconds: 0 }),
   ).rejects.toThrow('JWT key is not available for signing')
+})
+
+const witOf = (ca: Ca) =>
+  generateSigner('ec-p256').then(({ publicKey }) =>
+    ca.signWit({
+      id: parseSpiffeId('spiffe://example.org/w'),
+      jwk: witKeyOf(parseWitKey(publicKey), 'ES256'),
+      ttlSeconds: 0,
+    }),
+  )
+
+test('without the feature there is no WIT key', async () => {
+  const { manager, bundle, ca } = await server()
+  await manager.rotate()
+  expect((await bundle()).witAuthorities).toEqual([])
+  await expect(witOf(ca)).rejects.toThrow('WIT key is not available for signing')
+})
+
+test('WIT keys are made, trusted and rotated as the others, under the names and with the fractions of SPIRE', async () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'turret-ca-')), 'keys.json')
+  const first = await server({ witSvids: true, keyManager: await diskKeyManager(path) })
+  const { manager, ca, time, bundle, keyManager } = first
+  await manager.rotate()
+  const valid = async (token: string) => {
+    const { witAuthorities } = await bundle()
+    return validateWitSvid({ token, authoritiesOf: () => witAuthorities, at: time.now, verify })
+  }
+  const old = (await witOf(ca)).token
+  await expect(valid(old)).resolves.toMatchObject({ spiffeId: 'spiffe://example.org/w' })
+  time.now = START + DAY / 2 + 1
+  await manager.rotate()
+  expect(manager.witSlots.next).toMatchObject({ letter: 'B', status: 'prepared' })
+  expect((await bundle()).witAuthorities.map((key) => key.keyId)).toEqual([
+    manager.witSlots.current.authorityId,
+    manager.witSlots.next.authorityId,
+  ])
+  expect([...(await keyManager.getKeys()).keys()].filter((name) => name.startsWith('WIT')).sort()).toEqual([
+    'WIT-Signer-A',
+    'WIT-Signer-B',
+  ])
+  expect((await keyManager.getKey('WIT-Signer-A'))?.keyType).toBe('ec-p384')
+  // A restart finds them again.
+  const second = await server({
+    witSvids: true,
+    store: first.store,
+    keyManager: await diskKeyManager(path),
+    at: time.now,
+  })
+  expect(second.manager.witSlots.current.authorityId).toBe(manager.witSlots.current.authorityId)
+  expect(second.manager.witSlots.next.authorityId).toBe(manager.witSlots.next.authorityId)
+  time.now = START + (DAY * 5) / 6 + 1
+  await manager.rotate()
+  expect(manager.witSlots.current.letter).toBe('B')
+  await expect(valid((await witOf(ca)).token)).resolves.toBeDefined()
+})
+
+test('a JWT key signs no WIT-SVIDs that verify, nor the other way round', async () => {
+  const { manager, ca, bundle, time } = await server({ witSvids: true })
+  await manager.rotate()
+  const { jwtAuthorities, witAuthorities } = await bundle()
+  const jwt = await ca.signJwt({ id: parseSpiffeId('spiffe://example.org/w'), audience: ['a'], ttlSeconds: 0 })
+  const asWit = validateWitSvid({ token: jwt.token, authoritiesOf: () => witAuthorities, at: time.now, verify })
+  await expect(asWit).rejects.toThrow('token type is not "wit+jwt"')
+  const asJwt = validateJwtSvid({
+    token: (await witOf(ca)).token,
+    audience: ['a'],
+    authoritiesOf: () => jwtAuthorities,
+    at: time.now,
+    verify,
+  })
+  await expect(asJwt).rejects.toThrow('not found in trust domain')
+})
+
+test('WIT keys go upstream where they are taken, and stay here where not', async () => {
+  const { upstream, above } = await upstreamServer()
+  const taking = { ...upstream, publishWitKey: (key: JwtAuthority) => above.manager.publishWitKey(key) }
+  const below = await server({ upstream: taking, witSvids: true })
+  await below.manager.rotate()
+  const keyId = below.manager.witSlots.current.authorityId
+  expect((await above.bundle()).witAuthorities.map((key) => key.keyId)).toEqual([keyId])
+  expect((await below.bundle()).witAuthorities.map((key) => key.keyId)).toEqual([keyId])
+  const beside = await server({
+    upstream: { ...upstream, publishWitKey: async () => undefined },
+    witSvids: true,
+  })
+  await beside.manager.rotate()
+  expect((await above.bundle()).witAuthorities).toHaveLength(1)
+  expect((await beside.bundle()).witAuthorities.map((key) => key.keyId)).toEqual([
+    beside.manager.witSlots.current.authorityId,
+  ])
+})
+
+test('an authority whose publishing failed is in no bundle and is made anew', async () => {
+  const { upstream, above } = await upstreamServer()
+  let away = true
+  const flaky: UpstreamAuthority = {
+    ...upstream,
+    publishJwtKey: (key) =>
+      away ? Promise.reject(new StatusError('UNAVAILABLE', 'gone')) : above.manager.publishJwtKey(key),
+  }
+  const below = await server({ upstream: flaky })
+  for (let attempt = 0; attempt < 12; attempt++) await expect(below.manager.rotate()).rejects.toThrow('gone')
+  expect((await below.bundle()).jwtAuthorities).toEqual([])
+  // The CA of the first attempt goes on, and the journal still knows it after that many failures.
+  expect((await below.reload()).x509Slots.current.authorityId).toBe(below.manager.x509Slots.current.authorityId)
+  away = false
+  await below.manager.rotate()
+  expect((await below.bundle()).jwtAuthorities.map((key) => key.keyId)).toContain(
+    below.manager.jwtSlots.current.authorityId,
+  )
+})
+
+test('a journal that cannot be written leaves the present authority in its place, and is tried again', async () => {
+  const { manager, store, time, ca } = await server()
+  await manager.rotate()
+  time.now = START + DAY / 2 + 1
+  await manager.rotate()
+  time.now = START + (DAY * 5) / 6 + 1
+  const before = ids(manager)
+  const save = vi.spyOn(store.journals, 'save').mockRejectedValue(new Error('disk full'))
+  await expect(manager.rotate()).rejects.toThrow('disk full')
+  expect(ids(manager)).toEqual(before)
+  expect(hex(ca.x509!.certificate.subjectKeyId!)).toBe(before.x509[0])
+  save.mockRestore()
+  await manager.rotate()
+  expect(ids(manager).x509).toEqual([...before.x509].reverse())
+  expect(hex(ca.x509!.certificate.subjectKeyId!)).toBe(before.x509[1])
 })
 
 test('lifetimes are cut at the end of the authority', async () => {

@@ -8,6 +8,7 @@ import type { Signer } from '../core/key-type.ts'
 import { subjectKeyId } from '../core/public-key.ts'
 import { type SpiffeId, serverId, trustDomainId } from '../core/spiffe-id.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
+import { signWitSvid, type WitKey } from '../core/wit-svid.ts'
 import { decodeName, encodeName, isEmptyName } from '../core/x509-name.ts'
 import {
   BACKDATE_SECONDS,
@@ -28,7 +29,7 @@ export interface X509Ca {
   readonly upstreamChain: readonly Uint8Array[]
 }
 
-/** A key that signs JWTs until it ends. */
+/** A key that signs JWT-SVIDs or WIT-SVIDs until it ends. */
 export interface JwtKey extends JwtSigner {
   readonly notAfter: EpochSeconds
 }
@@ -57,6 +58,8 @@ export interface CaOptions {
   readonly caTtlSeconds: number
   /** Absent: tokens have no `iss`. */
   readonly jwtIssuer?: string
+  /** The same for WIT-SVIDs. */
+  readonly witIssuer?: string
   readonly clock: Clock
   /** Fills the array it gets. */
   readonly random: (bytes: Uint8Array) => Uint8Array
@@ -81,6 +84,16 @@ export interface WorkloadJwtRequest {
   readonly includeJti?: boolean
 }
 
+export interface WorkloadWitRequest {
+  readonly id: SpiffeId
+  /** The key that the token is bound to. */
+  readonly jwk: WitKey
+  /** 0: an hour. */
+  readonly ttlSeconds: number
+}
+
+const WIT_SVID_TTL_SECONDS = 3600
+
 /**
  * Signs with the active authorities. Which ones these are is the business of rotation; nothing is kept here but them.
  * @see server.md 3 and 4
@@ -89,6 +102,7 @@ export class Ca {
   readonly #options: CaOptions
   #x509: (X509Ca & { readonly issuer: Issuer }) | undefined
   #jwt: JwtKey | undefined
+  #wit: JwtKey | undefined
 
   constructor(options: CaOptions) {
     this.#options = options
@@ -104,6 +118,10 @@ export class Ca {
 
   setJwt(key: JwtKey | undefined): void {
     this.#jwt = key
+  }
+
+  setWit(key: JwtKey | undefined): void {
+    this.#wit = key
   }
 
   signServerX509(spki: Uint8Array): Promise<IssuedX509> {
@@ -149,6 +167,16 @@ export class Ca {
       ...(request.includeJti ? { jti: base64Url(uuidBytes(random)) } : {}),
     }
     return { token: await signJwtSvid(claims, key), issuedAt, expiresAt }
+  }
+
+  async signWit({ id, jwk, ttlSeconds }: WorkloadWitRequest): Promise<IssuedJwt> {
+    const key = this.#wit
+    if (!key) throw new StatusError('INTERNAL', 'WIT key is not available for signing')
+    const { clock, witIssuer } = this.#options
+    const issuedAt = epochSeconds(clock)
+    const expiresAt = Math.min(issuedAt + (ttlSeconds > 0 ? ttlSeconds : WIT_SVID_TTL_SECONDS), key.notAfter)
+    const claims = { jwk, exp: expiresAt, iat: issuedAt, sub: id, ...(witIssuer ? { iss: witIssuer } : {}) }
+    return { token: await signWitSvid(claims, key), issuedAt, expiresAt }
   }
 
   async #sign(

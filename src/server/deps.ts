@@ -43,10 +43,14 @@ export interface ServerDeps {
   /** By name, without join_token. */
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   readonly jwtSvidsEnabled: boolean
+  /** The feature flag `wit-svid`. */
+  readonly witSvidsEnabled: boolean
   /** `experimental.agent_spiffe_id_as_selector`. */
   readonly agentIdAsSelector: boolean
   /** Publishes a key of a server below: upstream if there is one, else into the own bundle. Returns all JWT keys. */
   publishJwtKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
+  /** The same for a WIT key. */
+  publishWitKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
   /** Told after authorities were appended by hand, so that bundle publishers run. */
   bundleChanged?(bundle: Bundle): void
   /** Fetches the bundle of a federated trust domain now. False: there is no relationship with it. */

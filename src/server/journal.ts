@@ -1,81 +1,122 @@
-import { Entries, type JWTKeyEntry, Status, type X509CAEntry } from '../../proto/spire/server/journal.ts'
+import {
+  Entries,
+  type JWTKeyEntry,
+  Status,
+  type WITKeyEntry,
+  type X509CAEntry,
+} from '../../proto/spire/server/journal.ts'
 import type { EpochSeconds } from '../core/clock.ts'
-import { hex } from '../core/der.ts'
+import { equalBytes, hex } from '../core/der.ts'
 import { errorMessage } from '../core/error.ts'
-import type { KeyManager } from '../core/plugin.ts'
+import type { Signer } from '../core/key-type.ts'
 import { subjectKeyId } from '../core/public-key.ts'
-import type { JournalStore } from '../core/store.ts'
+import type { JournalRow, JournalStore } from '../core/store.ts'
 
 const KEPT_PER_KIND = 10
 const STALE_SECONDS = 14 * 86400
 
+/** The lists of a journal, by the names they have on the wire. */
+interface EntryOf {
+  readonly x509CAs: X509CAEntry
+  readonly jwtKeys: JWTKeyEntry
+  readonly witKeys: WITKeyEntry
+}
+
+export type JournalKind = keyof EntryOf
+
 /**
  * One server's record of the authorities it made, kept in the database. The row is ours if its active X.509 authority is a key
- * that our KeyManager holds; a server that lost its keys starts a new row.
+ * that our KeyManager holds; a server that lost its keys starts a new row, replicas that share keys share one.
+ * What is in here is what was stored: a write that fails changes nothing.
  * @see server.md 5.2
  */
 export class Journal {
-  readonly #store: JournalStore
+  readonly #alwaysStored: boolean
   #id: number
+  #stored: Uint8Array
   #entries: Entries
 
-  private constructor(store: JournalStore, id: number, entries: Entries) {
-    this.#store = store
+  private constructor(alwaysStored: boolean, id: number, stored: Uint8Array) {
+    this.#alwaysStored = alwaysStored
     this.#id = id
-    this.#entries = entries
+    this.#stored = stored
+    this.#entries = decode(stored)
   }
 
-  /** @throws Error if our row is there and cannot be read */
-  static async load(store: JournalStore, keyManager: KeyManager): Promise<Journal> {
+  /**
+   * @param shared whether the keys belong to several replicas: then the row is written before the first authority is active, because
+   * the others must learn of what is being made
+   * @throws Error if our row is there and cannot be read
+   */
+  static async load(
+    store: JournalStore,
+    keysOf: () => Promise<ReadonlyMap<string, Signer>>,
+    shared: boolean,
+  ): Promise<Journal> {
+    const row = await ownRow(await store.list(), keysOf)
+    return new Journal(shared, row?.id ?? 0, row?.data ?? new Uint8Array(0))
+  }
+
+  /** Reads what other replicas wrote. @returns whether there was anything new */
+  async reload(store: JournalStore, keysOf: () => Promise<ReadonlyMap<string, Signer>>): Promise<boolean> {
     const rows = await store.list()
-    if (rows.length > 0) {
-      const ours = new Set([...(await keyManager.getKeys()).values()].map((key) => hex(subjectKeyId(key.publicKey))))
-      const row = rows.find((candidate) => ours.has(candidate.activeX509AuthorityId))
-      if (row) return new Journal(store, row.id, decode(row.data))
-    }
-    return new Journal(store, 0, Entries.decode(new Uint8Array(0)))
+    const row = rows.find((candidate) => candidate.id === this.#id) ?? (await ownRow(rows, keysOf))
+    const [id, data] = [row?.id ?? 0, row?.data ?? new Uint8Array(0)]
+    if (id === this.#id && equalBytes(data, this.#stored)) return false
+    const entries = decode(data)
+    this.#id = id
+    this.#stored = data
+    this.#entries = entries
+    return true
   }
 
   get found(): boolean {
     return this.#id !== 0
   }
 
-  get x509Entries(): readonly X509CAEntry[] {
-    return this.#entries.x509CAs
+  entries<K extends JournalKind>(kind: K): readonly EntryOf[K][] {
+    return this.#entries[kind] as readonly unknown[] as readonly EntryOf[K][]
   }
 
-  get jwtEntries(): readonly JWTKeyEntry[] {
-    return this.#entries.jwtKeys
+  /** Adds a prepared authority. One of the same slot that never became active goes: its key is overwritten by now. */
+  async append<K extends JournalKind>(kind: K, entry: EntryOf[K], store: JournalStore): Promise<void> {
+    const kept = this.entries(kind).filter((other) => other.slotId !== entry.slotId || other.status !== Status.PREPARED)
+    await this.#save({ ...this.#entries, [kind]: [...kept, entry].slice(-KEPT_PER_KIND) }, store)
   }
 
-  async appendX509(entry: X509CAEntry): Promise<void> {
-    this.#entries.x509CAs = [...this.#entries.x509CAs, entry].slice(-KEPT_PER_KIND)
-    await this.#save()
+  /** Makes an authority the active one of its kind; `former` becomes old in the same write. */
+  async activate(
+    kind: JournalKind,
+    authorityId: string,
+    former: string | undefined,
+    store: JournalStore,
+  ): Promise<void> {
+    const statusOf = (entry: EntryOf[JournalKind]) =>
+      entry.authorityId === authorityId ? Status.ACTIVE : entry.authorityId === former ? Status.OLD : entry.status
+    const entries = this.entries(kind).map((entry) => ({ ...entry, status: statusOf(entry) }))
+    await this.#save({ ...this.#entries, [kind]: entries }, store)
   }
 
-  async appendJwt(entry: JWTKeyEntry): Promise<void> {
-    this.#entries.jwtKeys = [...this.#entries.jwtKeys, entry].slice(-KEPT_PER_KIND)
-    await this.#save()
-  }
-
-  /** Sets the status of an authority, X.509 or JWT. */
-  async setStatus(authorityId: string, status: Status): Promise<void> {
-    for (const entry of [...this.#entries.x509CAs, ...this.#entries.jwtKeys]) {
-      if (entry.authorityId === authorityId) entry.status = status
+  async #save(entries: Entries, store: JournalStore): Promise<void> {
+    const active = entries.x509CAs.findLast((entry) => entry.status === Status.ACTIVE)
+    const owner = active ?? (this.#alwaysStored ? entries.x509CAs.at(-1) : undefined)
+    // Without an X.509 authority nobody could tell whose row it is.
+    if (owner) {
+      const data = Entries.encode(entries).finish()
+      this.#id = await store.save({ id: this.#id, activeX509AuthorityId: owner.authorityId, data })
+      this.#stored = data
     }
-    await this.#save()
+    this.#entries = entries
   }
+}
 
-  /** Written only once an X.509 authority is active: before, nobody could tell whose row it is. */
-  async #save(): Promise<void> {
-    const active = this.#entries.x509CAs.findLast((entry) => entry.status === Status.ACTIVE)
-    if (!active) return
-    this.#id = await this.#store.save({
-      id: this.#id,
-      activeX509AuthorityId: active.authorityId,
-      data: Entries.encode(this.#entries).finish(),
-    })
-  }
+async function ownRow(
+  rows: readonly JournalRow[],
+  keysOf: () => Promise<ReadonlyMap<string, Signer>>,
+): Promise<JournalRow | undefined> {
+  if (rows.length === 0) return undefined
+  const ours = new Set([...(await keysOf()).values()].map((key) => hex(subjectKeyId(key.publicKey))))
+  return rows.find((candidate) => ours.has(candidate.activeX509AuthorityId))
 }
 
 function decode(data: Uint8Array): Entries {

@@ -1,5 +1,8 @@
 import type { EpochSeconds } from '../core/clock.ts'
 
+/** Under which names the KeyManager keeps the keys of each kind, before `-A` and `-B`. SPIRE's. */
+export const KEY_NAMES = { x509: 'x509-CA', jwt: 'JWT-Signer', wit: 'WIT-Signer' } as const
+
 export type SlotStatus = 'empty' | 'prepared' | 'active' | 'old'
 
 /** One of the two places of a kind of authority. Its key lies in the KeyManager under a name with the same letter. */
@@ -46,6 +49,12 @@ export class SlotPair<T> {
 
   activateCurrent(): void {
     this.current = { ...this.current, status: 'active' }
+  }
+
+  /** Whether something has to be made or activated at that moment. */
+  isDue(now: EpochSeconds): boolean {
+    if (this.current.status !== 'active') return true
+    return now > (this.next.status === 'prepared' ? activationTime(this.current) : preparationTime(this.current))
   }
 
   /** The prepared slot becomes the active one, the active one old. */

@@ -1,7 +1,9 @@
 import type * as api from '../../proto/spire/api/server/svid/v1.ts'
 import { type Csr, parseCsr, verifyCsrSignature } from '../core/csr.ts'
 import type { Entry } from '../core/entry.ts'
+import type { PublicKeyInfo } from '../core/public-key.ts'
 import { parseSpiffeId, requireWorkloadId, type SpiffeId } from '../core/spiffe-id.ts'
+import { parseWitKey, witKeyOf } from '../core/wit-svid.ts'
 import { failure } from '../rpc/failure.ts'
 import type { Call } from '../rpc/method.ts'
 import { authorizedEntries, byId } from './authorized-entries.ts'
@@ -49,12 +51,18 @@ export async function mintJwtSvid(
   return { svid: jwtToWire(id, svid) }
 }
 
+/** A WIT-SVID for any workload of the trust domain, bound to the public key in the request. */
 export async function mintWitSvid(
-  _deps: ServerDeps,
-  _request: api.MintWITSVIDRequest,
+  deps: ServerDeps,
+  request: api.MintWITSVIDRequest,
   call: Call,
 ): Promise<api.MintWITSVIDResponse> {
-  throw failure(call.log, 'UNIMPLEMENTED', 'WIT functionality is disabled')
+  if (!deps.witSvidsEnabled) throw failure(call.log, 'UNIMPLEMENTED', 'WIT functionality is disabled')
+  const id = orInvalid(call, 'invalid SPIFFE ID', () => requireWorkloadId(idFromWire(request.id), deps.trustDomain))
+  const key = orInvalid(call, 'invalid public key', () => parseWitKey(request.publicKey))
+  const svid = await signWit(deps, id, key, request.signingAlgorithm, request.ttl, call)
+  if (call.audited) call.audit({ spiffe_id: id, expires_at: svid.expiresAt })
+  return { svid: jwtToWire(id, svid) }
 }
 
 /** X509-SVIDs for entries of the calling agent. All are signed at once: items do not wait for each other. */
@@ -114,7 +122,10 @@ export async function newJwtSvid(
   return { svid: jwtToWire(id, svid) }
 }
 
-/** WIT-SVIDs have no key to be signed with yet, which each item says. */
+/**
+ * WIT-SVIDs for entries of the calling agent, each bound to a public key of the workload. They live as long as the entry's
+ * X509-SVIDs. As in SPIRE the feature flag is not asked: without it there is no key to sign with, which each item says.
+ */
 export async function batchNewWitSvid(
   deps: ServerDeps,
   request: api.BatchNewWITSVIDRequest,
@@ -123,26 +134,33 @@ export async function batchNewWitSvid(
   if (request.params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
   await limited(call, request.params.length, 'rejecting request due to certificate signing rate limiting')
   const entries = byId(await authorizedEntries(deps, call))
-  const results: api.BatchNewWITSVIDResponse_Result[] = []
-  for (const params of request.params) {
-    const { status } = await runItem(
-      call,
-      () => ({ entry_id: params.entryId }),
-      async () => {
-        if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
-        if (params.publicKey.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing public key')
-        if (!entries.has(params.entryId)) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
-        throw failure(
-          call.log,
-          'INTERNAL',
-          'failed to sign WIT-SVID',
-          new Error('WIT key is not available for signing'),
-        )
-      },
-    )
-    results.push({ status: status === OK ? undefined : status, svid: undefined })
-  }
+  const results = await Promise.all(
+    request.params.map(async (params) => {
+      const { status, value } = await runItem(
+        call,
+        () => ({ entry_id: params.entryId }),
+        () => newWitSvid(deps, params, entries, call),
+      )
+      // SPIRE gives no status to what went well.
+      return { status: status === OK ? undefined : status, svid: value }
+    }),
+  )
   return { results }
+}
+
+async function newWitSvid(
+  deps: ServerDeps,
+  params: api.NewWITSVIDParams,
+  entries: ReadonlyMap<string, Entry>,
+  call: Call,
+) {
+  if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
+  if (params.publicKey.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing public key')
+  const entry = entries.get(params.entryId)
+  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
+  const key = orInvalid(call, 'malformed public key', () => parseWitKey(params.publicKey))
+  const { spiffeId: id, x509SvidTtlSeconds: ttlSeconds } = entry
+  return jwtToWire(id, await signWit(deps, id, key, params.signingAlgorithm, ttlSeconds, call))
 }
 
 /** A CA for a server below this one. */
@@ -182,6 +200,18 @@ async function signJwt(
 ): Promise<IssuedJwt> {
   if (audience.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'at least one audience is required')
   return orInternal(call, 'failed to sign JWT-SVID', () => deps.ca.signJwt({ id, audience, ttlSeconds, includeJti }))
+}
+
+async function signWit(
+  deps: ServerDeps,
+  id: SpiffeId,
+  key: PublicKeyInfo,
+  algorithm: string,
+  ttlSeconds: number,
+  call: Call,
+): Promise<IssuedJwt> {
+  const jwk = orInvalid(call, 'invalid signing algorithm or key type', () => witKeyOf(key, algorithm))
+  return orInternal(call, 'failed to sign WIT-SVID', () => deps.ca.signWit({ id, jwk, ttlSeconds }))
 }
 
 function requireJwtEnabled(deps: ServerDeps, call: Call): void {

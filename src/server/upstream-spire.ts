@@ -2,15 +2,17 @@ import {
   GetBundleRequest,
   PublishJWTAuthorityRequest,
   PublishJWTAuthorityResponse,
+  PublishWITAuthorityRequest,
+  PublishWITAuthorityResponse,
 } from '../../proto/spire/api/server/bundle/v1.ts'
 import { NewDownstreamX509CARequest, NewDownstreamX509CAResponse } from '../../proto/spire/api/server/svid/v1.ts'
 import { Bundle as WireBundle } from '../../proto/spire/api/types.ts'
 import { WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
-import type { Bundle, JwtAuthority, X509Authority } from '../core/bundle.ts'
+import type { JwtAuthority } from '../core/bundle.ts'
 import { equalBytes } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
-import type { UpstreamAuthority, UpstreamX509Ca } from '../core/plugin.ts'
+import type { UpstreamAuthority, UpstreamBundle, UpstreamX509Ca } from '../core/plugin.ts'
 import type { MessageType } from '../rpc/method.ts'
 
 interface RemoteMethod<Req, Res> {
@@ -50,6 +52,11 @@ const PUBLISH_JWT_AUTHORITY = {
   request: PublishJWTAuthorityRequest,
   response: PublishJWTAuthorityResponse,
 }
+const PUBLISH_WIT_AUTHORITY = {
+  path: '/spire.api.server.bundle.v1.Bundle/PublishWITAuthority',
+  request: PublishWITAuthorityRequest,
+  response: PublishWITAuthorityResponse,
+}
 const GET_BUNDLE = {
   path: '/spire.api.server.bundle.v1.Bundle/GetBundle',
   request: GetBundleRequest,
@@ -84,20 +91,31 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
     return reply.jwtAuthorities.map((one) => ({ ...one }))
   }
 
+  async function publishWitKey(key: JwtAuthority): Promise<readonly JwtAuthority[] | undefined> {
+    try {
+      const reply = await server.unary(PUBLISH_WIT_AUTHORITY, { witAuthority: { ...key } }, TIMEOUT)
+      lookNow()
+      return reply.witAuthorities.map((one) => ({ ...one }))
+    } catch (error) {
+      // SPIRE, or one of ours without the feature flag.
+      if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') return undefined
+      return fail('failed to push WIT authority', error)
+    }
+  }
+
   /** Told by the upstream when its bundle changed, if it can tell; looks by itself from time to time in any case. */
-  async function* follow(signal: AbortSignal): AsyncGenerator<Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'>> {
-    let known:
-      | { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] }
-      | undefined
+  async function* follow(signal: AbortSignal): AsyncGenerator<UpstreamBundle> {
+    let known: UpstreamBundle | undefined
     void listen(signal)
     while (!signal.aborted) {
       const news = new AbortController()
       lookNow = () => news.abort()
       try {
         const bundle = await server.unary(GET_BUNDLE, { outputMask: undefined }, TIMEOUT)
-        const fresh = {
+        const fresh: UpstreamBundle = {
           x509Authorities: bundle.x509Authorities.map(({ asn1, tainted }) => ({ der: asn1, tainted })),
           jwtAuthorities: bundle.jwtAuthorities.map((key) => ({ ...key })),
+          witAuthorities: bundle.witAuthorities.map((key) => ({ ...key })),
         }
         if (!known || !same(known, fresh)) {
           known = fresh
@@ -123,23 +141,24 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
     }
   }
 
-  return { name: 'spire', mintX509Ca, publishJwtKey, follow, close: async () => server.close() }
+  return { name: 'spire', mintX509Ca, publishJwtKey, publishWitKey, follow, close: async () => server.close() }
 }
 
-function same(
-  a: { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] },
-  b: { readonly x509Authorities: readonly X509Authority[]; readonly jwtAuthorities: readonly JwtAuthority[] },
-): boolean {
+function same(a: UpstreamBundle, b: UpstreamBundle): boolean {
   return (
     a.x509Authorities.length === b.x509Authorities.length &&
-    a.jwtAuthorities.length === b.jwtAuthorities.length &&
     a.x509Authorities.every(
       (root, index) =>
         root.tainted === b.x509Authorities[index]!.tainted && equalBytes(root.der, b.x509Authorities[index]!.der),
     ) &&
-    a.jwtAuthorities.every(
-      (key, index) => key.tainted === b.jwtAuthorities[index]!.tainted && key.keyId === b.jwtAuthorities[index]!.keyId,
-    )
+    sameKeys(a.jwtAuthorities, b.jwtAuthorities) &&
+    sameKeys(a.witAuthorities ?? [], b.witAuthorities ?? [])
+  )
+}
+
+function sameKeys(a: readonly JwtAuthority[], b: readonly JwtAuthority[]): boolean {
+  return (
+    a.length === b.length && a.every((key, index) => key.tainted === b[index]!.tainted && key.keyId === b[index]!.keyId)
   )
 }
 

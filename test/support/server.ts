@@ -44,6 +44,7 @@ export async function testServer(
     readonly log?: Log
     readonly attestors?: readonly NodeAttestor[]
     readonly adminIds?: readonly SpiffeId[]
+    readonly witSvids?: boolean
   } & Partial<Omit<PipelineOptions, 'log'>> = {},
 ): Promise<TestServer> {
   const clock = new HandClock()
@@ -68,6 +69,9 @@ export async function testServer(
   })
   ca.setX509(root)
   ca.setJwt({ ...jwtSigner(await generateSigner('ec-p256'), 'key-1'), notAfter: AT + 86_400 })
+  if (options.witSvids) {
+    ca.setWit({ ...jwtSigner(await generateSigner('ec-p256'), 'wit-1', 'wit+jwt'), notAfter: AT + 86_400 })
+  }
   await store.bundles.append({ trustDomain: TD, x509Authorities: [{ der: root.certificate.der, tainted: false }] })
   const all = async (): Promise<readonly Entry[]> => (await store.entries.list({}, { size: 0, token: '' })).items
   const deps: ServerDeps = {
@@ -85,9 +89,12 @@ export async function testServer(
     verify: nodeVerifier(),
     nodeAttestors: new Map((options.attestors ?? []).map((attestor) => [attestor.name, attestor])),
     jwtSvidsEnabled: true,
+    witSvidsEnabled: options.witSvids ?? false,
     agentIdAsSelector: false,
     publishJwtKey: async (key) =>
       (await store.bundles.append({ trustDomain: TD, jwtAuthorities: [key] })).jwtAuthorities,
+    publishWitKey: async (key) =>
+      (await store.bundles.append({ trustDomain: TD, witAuthorities: [key] })).witAuthorities,
     startedAtMs: clock.ms,
     serverSvidChain: async () => [root.certificate.der],
     newUuid: randomUUID,

@@ -141,8 +141,10 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     verify,
     nodeAttestors: plugins.nodeAttestors,
     jwtSvidsEnabled: !options.disableJwtSvids,
+    witSvidsEnabled: options.witKeyType !== undefined,
     agentIdAsSelector: options.agentSpiffeIdAsSelector,
     publishJwtKey: (key) => manager.publishJwtKey(key),
+    publishWitKey: (key) => manager.publishWitKey(key),
     startedAtMs,
     serverSvidChain: async () => {
       const chain = svid.current?.chain ?? []
