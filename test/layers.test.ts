@@ -11,7 +11,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   'src/rpc': { inside: ['src/core'], outside: [] },
   'src/server': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^jose$/] },
   'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^node:/] },
-  'src/plugins': { inside: ['src/core'], outside: [/^node:/] },
+  'src/plugins': { inside: ['src/core'], outside: [/^node:/, /^aws4fetch$/] },
   'src/config': { inside: ['src/core'], outside: [] },
   'src/transport': {
     inside: ['src/core', 'src/rpc', 'proto'],
