@@ -1,4 +1,5 @@
 import type { Bundle, JwtAuthority, X509Authority } from './bundle.ts'
+import type { EpochSeconds } from './clock.ts'
 import type { KeyType, Signer } from './key-type.ts'
 import type { SpiffeId } from './spiffe-id.ts'
 
@@ -8,6 +9,8 @@ export interface KeyManager {
   generateKey(id: string, type: KeyType): Promise<Signer>
   getKey(id: string): Promise<Signer | undefined>
   getKeys(): Promise<ReadonlyMap<string, Signer>>
+  /** What has to be done now and then: idempotent, cheap while nothing is due, safe to call late. */
+  maintain?(now: EpochSeconds): Promise<void>
 }
 
 /** What node attestation proved. `spiffeId` lies below `/spire/agent/<type>/`. */

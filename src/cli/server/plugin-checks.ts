@@ -2,6 +2,7 @@ import { type PlainObject, plainObject } from '../../config/plain.ts'
 import type { PluginConfig } from '../../config/plugins.ts'
 import { errorMessage } from '../../core/error.ts'
 import { CommandError } from '../failure.ts'
+import { checkAwsKms, checkVault } from './key-managers.ts'
 
 /** What is wrong with a plugin, or with the number of plugins of its type. */
 export interface PluginProblem {
@@ -39,7 +40,11 @@ const TYPES: Readonly<
       },
     },
   },
-  KeyManager: { min: 1, max: 1, plugins: { memory: anything, disk: requires('keys_path') } },
+  KeyManager: {
+    min: 1,
+    max: 1,
+    plugins: { memory: anything, disk: requires('keys_path'), aws_kms: checkAwsKms, hashicorp_vault: checkVault },
+  },
   NodeAttestor: {
     min: 0,
     max: 64,

@@ -8,11 +8,10 @@ import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../../core/plu
 import type { VerifySignature } from '../../core/public-key.ts'
 import type { Store } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
-import { diskKeyManager } from '../../plugins/keymanager/disk.ts'
-import { memoryKeyManager } from '../../plugins/keymanager/memory.ts'
 import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
 import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
+import { keyManagers } from './key-managers.ts'
 import { connectUpstreamSpire } from './upstream-spire.ts'
 
 /** What plugins get from the server around them. */
@@ -24,6 +23,8 @@ export interface PluginEnvironment {
   readonly random: (bytes: Uint8Array) => Uint8Array
   readonly verify: VerifySignature
   readonly log: Log
+  /** Variables of the process: clients of cloud services look there. */
+  readonly env: Readonly<Record<string, string | undefined>>
 }
 
 export interface ServerPlugins {
@@ -46,18 +47,6 @@ const TYPES = [
 /** The attestor of join tokens is part of the server; the name stands for its being allowed. */
 const JOIN_TOKEN = 'join_token'
 
-const keyManagers: PluginMakers<KeyManager> = {
-  memory(data) {
-    withoutData(data)
-    return memoryKeyManager()
-  },
-  disk(data) {
-    const path = textOf(data, 'keys_path')
-    if (path === '') throw new Error('keys_path is required')
-    return diskKeyManager(resolve(path))
-  },
-}
-
 /** Makes the plugins of a server configuration. @throws CommandError with SPIRE's texts */
 export async function makeServerPlugins(
   configs: readonly PluginConfig[],
@@ -65,7 +54,9 @@ export async function makeServerPlugins(
 ): Promise<ServerPlugins> {
   const plugins = new PluginSet(configs, TYPES)
   const { log } = environment
-  const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers, { min: 1, max: 1 })) as [[string, KeyManager]]
+  const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers(environment), { min: 1, max: 1 })) as [
+    [string, KeyManager],
+  ]
   const attestors = await plugins.make<NodeAttestor | undefined>('NodeAttestor', nodeAttestors(environment), {
     min: 0,
     max: 64,

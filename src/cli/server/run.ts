@@ -91,6 +91,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     random,
     verify,
     log,
+    env: process.env,
   })
   const { store, keyManager, upstream } = plugins
   const bundle = new OwnBundle(store, trustDomain)
@@ -221,6 +222,11 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     [
       { everyMs: rotationIntervalMs(options.caTtlSeconds), run: () => manager.rotate() },
       { everyMs: 5_000, failure: 'Could not rotate server SVID', run: () => svid.rotateIfDue() },
+      {
+        everyMs: 5 * 60_000,
+        failure: 'Could not look after the keys',
+        run: async () => keyManager.maintain?.(epochSeconds(clock)),
+      },
       {
         everyMs: 6 * 3600_000,
         failure: 'Could not prune CA certificates',
