@@ -2,6 +2,7 @@ import type { Bundle, JwtAuthority, X509Authority } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import type { KeyType, Signer } from './key-type.ts'
 import type { SpiffeId } from './spiffe-id.ts'
+import type { WrappedKeyStore } from './store.ts'
 
 /** Makes, keeps and finds private keys by name, as SPIRE's KeyManager plugins do. */
 export interface KeyManager {
@@ -11,6 +12,18 @@ export interface KeyManager {
   getKeys(): Promise<ReadonlyMap<string, Signer>>
   /** What has to be done now and then: idempotent, cheap while nothing is due, safe to call late. */
   maintain?(now: EpochSeconds): Promise<void>
+  /** Absent: the keys are this process's own, as are the authorities that it makes of them. */
+  readonly shared?: SharedKeys
+}
+
+/** Keys in the server's database, common to all replicas. They are written by whoever holds the lease of rotation. */
+export interface SharedKeys {
+  /** The same manager, writing through a store that is guarded by a lease. */
+  through(keys: WrappedKeyStore): KeyManager
+  /** Whether `getKeys` last met keys that are wrapped with an older version of the key-encryption key. */
+  readonly needsRewrap: boolean
+  /** Wraps those anew. */
+  rewrap(keys: WrappedKeyStore): Promise<void>
 }
 
 /** What node attestation proved. `spiffeId` lies below `/spire/agent/<type>/`. */
