@@ -98,6 +98,11 @@ export class SvidCache {
     return this.#entries.get(id)?.entry
   }
 
+  /** All entries, as of the last sync. */
+  *entries(): Iterable<AgentEntry> {
+    for (const { entry } of this.#entries.values()) yield entry
+  }
+
   /** The bundle of a trust domain, if the agent knows it. */
   bundle(trustDomain: TrustDomain): Bundle | undefined {
     return this.#bundles.get(trustDomain)

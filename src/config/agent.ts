@@ -320,7 +320,8 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
   }
 }
 
-interface BootstrapFields {
+/** What a configuration says of the first trust; empty texts and false for what it does not say. */
+export interface BootstrapFields {
   readonly insecure: boolean
   readonly path: string
   readonly url: string
@@ -329,7 +330,15 @@ interface BootstrapFields {
   readonly workloadApi: string
 }
 
-function readBootstrap({ insecure, path, url, unixSocket, format, workloadApi }: BootstrapFields): BootstrapSource {
+/** @throws ConfigError with SPIRE's texts unless exactly one way is configured */
+export function readBootstrap({
+  insecure,
+  path,
+  url,
+  unixSocket,
+  format,
+  workloadApi,
+}: BootstrapFields): BootstrapSource {
   const clash = (a: string, b: string) => new ConfigError(`only one of ${a} or ${b} can be specified, not both`)
   if (workloadApi) {
     if (insecure) throw clash('insecure_bootstrap', 'trust_bundle_spiffe_workload_api')
@@ -368,8 +377,8 @@ function readBootstrap({ insecure, path, url, unixSocket, format, workloadApi }:
   return { kind: 'insecure' }
 }
 
-/** Plain HTTP is for what listens on this machine; answers are signed either way. */
-function checkServerUrl(text: string, serverAddress: string): void {
+/** Plain HTTP is for what listens on this machine; answers are signed either way. @throws ConfigError */
+export function checkServerUrl(text: string, serverAddress: string): void {
   if (serverAddress !== '') throw new ConfigError('only one of server_address or server_url can be specified, not both')
   const url = prefixed('unable to parse server_url', () => new URL(text))
   const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)

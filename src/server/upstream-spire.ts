@@ -29,7 +29,7 @@ export interface UpstreamServer {
     request: Req,
     options: { readonly signal: AbortSignal },
   ): AsyncIterable<Res>
-  close(): void
+  close(): Promise<void>
 }
 
 export interface SpireUpstreamDeps {
@@ -141,7 +141,7 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
     }
   }
 
-  return { name: 'spire', mintX509Ca, publishJwtKey, publishWitKey, follow, close: async () => server.close() }
+  return { name: 'spire', mintX509Ca, publishJwtKey, publishWitKey, follow, close: () => server.close() }
 }
 
 function same(a: UpstreamBundle, b: UpstreamBundle): boolean {

@@ -10,6 +10,9 @@ import { trustDomainId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { connect } from '../../transport/grpc-client.ts'
 
+/** What has to be known of whoever bootstraps. */
+export type BootstrapOptions = Pick<AgentOptions, 'bootstrap' | 'trustDomain' | 'serverAddress' | 'serverPort'>
+
 const MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 const TIMEOUT_MS = 60_000
 
@@ -19,7 +22,7 @@ const TIMEOUT_MS = 60_000
  * @throws Error with SPIRE's texts
  * @see agent.md 2.1
  */
-export async function bootstrapRoots(options: AgentOptions): Promise<readonly Uint8Array[]> {
+export async function bootstrapRoots(options: BootstrapOptions): Promise<readonly Uint8Array[]> {
   const { bootstrap, trustDomain } = options
   switch (bootstrap.kind) {
     case 'insecure':
@@ -52,7 +55,7 @@ function spiffeRoots(text: string, trustDomain: TrustDomain): readonly Uint8Arra
   }
 }
 
-async function download(source: Extract<BootstrapSource, { kind: 'url' }>, options: AgentOptions): Promise<string> {
+async function download(source: Extract<BootstrapSource, { kind: 'url' }>, options: BootstrapOptions): Promise<string> {
   try {
     if (source.unixSocket !== undefined) return await downloadOverSocket(source.url, source.unixSocket, options)
     const response = await fetch(source.url, { signal: AbortSignal.timeout(TIMEOUT_MS) })
@@ -67,7 +70,7 @@ async function download(source: Extract<BootstrapSource, { kind: 'url' }>, optio
   }
 }
 
-function downloadOverSocket(address: string, socketPath: string, options: AgentOptions): Promise<string> {
+function downloadOverSocket(address: string, socketPath: string, options: BootstrapOptions): Promise<string> {
   const url = new URL(address)
   url.searchParams.set('spire-attest-mode', 'bootstrap')
   url.searchParams.set('spire-server-address', options.serverAddress)

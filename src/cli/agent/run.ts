@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { Agent } from '../../../agent/agent.ts'
-import type { ConnectToServer } from '../../../agent/server-connection.ts'
 import { followServer } from '../../../agent/server-feed.ts'
 import { StateFile } from '../../../agent/state.ts'
 import { WORKLOAD_API, type WorkloadApi } from '../../../agent/workload-api.ts'
@@ -10,20 +9,15 @@ import { workloadAttestation } from '../../../agent/workload-attestation.ts'
 import { WORKLOAD_HEALTH } from '../../../agent/workload-health.ts'
 import { workloadPipeline } from '../../../agent/workload-pipeline.ts'
 import { type AgentOptions, readAgentConfig } from '../../config/agent.ts'
-import { parseCertificate } from '../../core/certificate.ts'
-import { epochSeconds, systemClock } from '../../core/clock.ts'
+import { systemClock } from '../../core/clock.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
-import { leafSpiffeId, verifyX509Svid } from '../../core/path-validation.ts'
 import { rememberingVerifier } from '../../core/remembering-verifier.ts'
-import { serverId } from '../../core/spiffe-id.ts'
 import { replaceFile } from '../../plugins/replace-file.ts'
-import { generateSigner, importSigner, nodeVerifier } from '../../plugins/signer.ts'
+import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import { bindService } from '../../rpc/invoke.ts'
 import type { Call } from '../../rpc/method.ts'
-import { connect } from '../../transport/grpc-client.ts'
 import { serveGrpc } from '../../transport/grpc-server.ts'
-import { connectHttp } from '../../transport/http-client.ts'
 import { loadPeerWatcher, watchOf } from '../../transport/peer.ts'
 import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
@@ -32,6 +26,7 @@ import { serveHealth } from '../health-listener.ts'
 import { openLog } from '../logger.ts'
 import { pause } from '../periodic.ts'
 import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { serverConnections } from '../server-connections.ts'
 import { VERSION } from '../version.ts'
 import { bootstrapRoots } from './bootstrap.ts'
 import { makeAgentPlugins } from './plugins.ts'
@@ -205,49 +200,5 @@ async function serveWorkloads(
   return async () => {
     await listener.close()
     await server.close(STOP_GRACE_MS)
-  }
-}
-
-/** Connections to the server of the configuration, which must be `spiffe://<td>/spire/server` of our trust domain. */
-function serverConnections(options: AgentOptions, verify: ReturnType<typeof nodeVerifier>): ConnectToServer {
-  const { trustDomain, serverAddress, serverPort, serverUrl, serverAudience, requirePqKem } = options
-  const expected = serverId(trustDomain)
-  const host = serverAddress.includes(':') ? `[${serverAddress}]` : serverAddress
-  const verifyServer = async (chain: readonly Uint8Array[], trusted: readonly Uint8Array[] | undefined) => {
-    if (trusted === undefined) {
-      const id = leafSpiffeId(parseCertificate(chain[0] ?? new Uint8Array(0)))
-      if (id !== expected)
-        throw new StatusError('UNAUTHENTICATED', `expected server SPIFFE ID "${expected}"; got ["${id}"]`)
-      return
-    }
-    const parsed = trusted.map(parseCertificate)
-    const { spiffeId } = await verifyX509Svid({
-      chain,
-      rootsOf: (name) => (name === trustDomain ? parsed : undefined),
-      at: epochSeconds(systemClock),
-      verify,
-    })
-    if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID "${spiffeId}"`)
-  }
-  return async ({ identity, roots }) => {
-    if (serverUrl !== undefined) {
-      const signer = identity && importSigner(identity.privateKey)
-      return connectHttp({
-        serverUrl,
-        ...(serverAudience === undefined ? {} : { audience: serverAudience }),
-        identity: () => identity && signer && { chain: identity.chain, signer },
-        verifyServer: (chain) => verifyServer(chain, roots()),
-        verify,
-        clock: systemClock,
-      })
-    }
-    return connect({
-      target: `dns:///${host}:${serverPort}`,
-      tls: {
-        requirePqKem,
-        identity: () => identity && { certificates: identity.chain, privateKey: identity.privateKey },
-        verifyServer: (chain) => verifyServer(chain, roots()),
-      },
-    })
   }
 }

@@ -1,8 +1,10 @@
 import { type PlainObject, plainObject } from '../../config/plain.ts'
 import type { PluginConfig } from '../../config/plugins.ts'
 import { errorMessage } from '../../core/error.ts'
+import type { TrustDomain } from '../../core/trust-domain.ts'
 import { CommandError } from '../failure.ts'
 import { checkAwsKms, checkVault } from './key-managers.ts'
+import { readUpstreamSpire } from './upstream-spire-config.ts'
 
 /** What is wrong with a plugin, or with the number of plugins of its type. */
 export interface PluginProblem {
@@ -12,7 +14,7 @@ export interface PluginProblem {
 }
 
 /** Throws what is wrong with a plugin's data, as far as it can be told from the text alone. */
-type Check = (data: PlainObject) => void
+type Check = (data: PlainObject, trustDomain: TrustDomain) => unknown
 
 function requires(...keys: readonly string[]): Check {
   return (data) => {
@@ -71,11 +73,7 @@ const TYPES: Readonly<
           throw new Error("'cert_file_path' and 'key_file_path' must be set and not empty")
         }
       },
-      spire(data) {
-        if (!isGiven(data, 'server_url') && !isGiven(data, 'server_address'))
-          throw new Error('server_address must be configured')
-        if (!isGiven(data, 'workload_api_socket')) throw new Error('workload_api_socket must be configured')
-      },
+      spire: (data, trustDomain) => readUpstreamSpire(data, trustDomain, '.'),
     },
   },
   Notifier: { min: 0, max: 64, plugins: {} },
@@ -87,7 +85,10 @@ const TYPES: Readonly<
  * Looks at the plugins of a server configuration without making them.
  * @throws CommandError for types and names that there are none of
  */
-export function checkServerPlugins(configs: readonly PluginConfig[]): readonly PluginProblem[] {
+export function checkServerPlugins(
+  configs: readonly PluginConfig[],
+  trustDomain: TrustDomain,
+): readonly PluginProblem[] {
   const enabled = configs.filter((config) => config.enabled)
   const problems: PluginProblem[] = []
   for (const { type, name, data } of enabled) {
@@ -100,7 +101,7 @@ export function checkServerPlugins(configs: readonly PluginConfig[]): readonly P
       )
     }
     try {
-      check(plainObject(data))
+      check(plainObject(data), trustDomain)
     } catch (error) {
       problems.push({ plugin: `${type} ${JSON.stringify(name)}`, problem: errorMessage(error) })
     }

@@ -13,16 +13,21 @@ import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
 import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
 import { keyManagers } from './key-managers.ts'
 import { connectUpstreamSpire } from './upstream-spire.ts'
+import { readUpstreamSpire } from './upstream-spire-config.ts'
 
 /** What plugins get from the server around them. */
 export interface PluginEnvironment {
   readonly trustDomain: TrustDomain
+  /** Of the server. */
+  readonly dataDir: string
   /** The roots of the own bundle at this moment. */
   readonly roots: () => Promise<readonly Certificate[]>
   readonly clock: Clock
   readonly random: (bytes: Uint8Array) => Uint8Array
   readonly verify: VerifySignature
   readonly log: Log
+  /** Aborts when the server stops. */
+  readonly signal: AbortSignal
   /** Variables of the process: clients of cloud services look there. */
   readonly env: Readonly<Record<string, string | undefined>>
 }
@@ -102,25 +107,11 @@ function upstreamAuthorities(environment: PluginEnvironment): PluginMakers<Upstr
         bundleFilePath: textOf(data, 'bundle_file_path'),
       })
     },
-    spire(data) {
-      const url = textOf(data, 'server_url')
-      const address = textOf(data, 'server_address')
-      const port = Number(textOf(data, 'server_port'))
-      if (url !== '' && address !== '') throw new Error('only one of server_address or server_url can be configured')
-      if (url === '') {
-        if (address === '') throw new Error('server_address must be configured')
-        if (!Number.isInteger(port) || port <= 0 || port > 65535) throw new Error('server_port must be configured')
-      } else if (!/^https:/.test(url) && !/^http:\/\/(localhost|127\.0\.0\.1|\[::1\])[:/]/.test(url)) {
-        throw new Error('server_url must start with https://')
-      }
-      const socket = textOf(data, 'workload_api_socket')
-      if (socket === '') throw new Error('workload_api_socket must be configured')
-      return connectUpstreamSpire({
+    spire: (data) =>
+      connectUpstreamSpire({
+        ...readUpstreamSpire(data, environment.trustDomain, environment.dataDir),
         ...environment,
-        server: url === '' ? { address, port } : { url },
-        workloadApiSocket: resolve(socket),
-      })
-    },
+      }),
   }
 }
 

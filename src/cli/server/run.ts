@@ -86,12 +86,14 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   const trust: { roots?: (trustDomain: TrustDomain) => Promise<readonly Certificate[]> } = {}
   const plugins = await makeServerPlugins(options.plugins, {
     trustDomain,
+    dataDir: options.dataDir,
     roots: async () => (await trust.roots?.(trustDomain)) ?? [],
     clock,
     random,
     verify,
     log,
     env: process.env,
+    signal,
   })
   const { store, keyManager, upstream } = plugins
   const bundle = new OwnBundle(store, trustDomain)

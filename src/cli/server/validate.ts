@@ -15,11 +15,14 @@ export const command = defineCommand({
       return 1
     }
     try {
-      const { plugins } = loadConfig(flags.config || DEFAULT_CONFIG, flags.expandEnv, context.env, (text, name) =>
-        readServerConfig(text, name, flags),
+      const { plugins, trustDomain } = loadConfig(
+        flags.config || DEFAULT_CONFIG,
+        flags.expandEnv,
+        context.env,
+        (text, name) => readServerConfig(text, name, flags),
       )
       const { checkServerPlugins } = await import('./plugin-checks.ts')
-      const problems = checkServerPlugins(plugins)
+      const problems = checkServerPlugins(plugins, trustDomain)
       if (problems.length > 0) {
         context.stdout('SPIRE server configuration file is invalid.\nValidation errors:\n')
         for (const { plugin, problem } of problems) context.stdout(`\t${plugin}:\n\t\t${problem}\n`)

@@ -1,0 +1,49 @@
+import { X509SVIDRequest, X509SVIDResponse } from '../../../proto/spiffe/workload.ts'
+import { parseCertificates } from '../../core/certificate.ts'
+import { errorMessage } from '../../core/error.ts'
+import type { Log } from '../../core/log.ts'
+import { connect } from '../../transport/grpc-client.ts'
+import { pause } from '../periodic.ts'
+import type { TakeIdentity } from './upstream-identity.ts'
+
+const FETCH_X509_SVID = {
+  path: '/SpiffeWorkloadAPI/FetchX509SVID',
+  request: X509SVIDRequest,
+  response: X509SVIDResponse,
+}
+const RETRY_MS = 1_000
+
+/**
+ * Follows this server's own SVID on the Workload API of an agent beside it, until the signal aborts.
+ * @param socket absolute path
+ */
+export async function followWorkloadApi(
+  socket: string,
+  take: TakeIdentity,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const channel = await connect({ target: `unix://${socket}` })
+  const metadata = { 'workload.spiffe.io': 'true' }
+  let complained = false
+  while (!signal.aborted) {
+    try {
+      for await (const { svids } of channel.serverStream(FETCH_X509_SVID, {}, { metadata, signal })) {
+        const svid = svids[0]
+        if (!svid) continue
+        const roots = parseCertificates(svid.bundle).map(({ der }) => der)
+        const chain = parseCertificates(svid.x509Svid).map(({ der }) => der)
+        take.identity({ chain, privateKey: svid.x509SvidKey, roots })
+        complained = false
+      }
+    } catch (error) {
+      take.failure(`unable to get an X509-SVID from the Workload API at ${socket}: ${errorMessage(error)}`)
+      if (!signal.aborted && !complained) {
+        log.warn('Waiting for an X509-SVID from the Workload API', { path: socket, error: errorMessage(error) })
+        complained = true
+      }
+    }
+    await pause(RETRY_MS, signal)
+  }
+  channel.close()
+}
