@@ -1,4 +1,3 @@
-import { fromBase64Url } from '../../core/base64.ts'
 import { serverCommand } from '../api-command.ts'
 import { idMessage, int32 } from '../arguments.ts'
 import { explained } from '../client.ts'
@@ -7,6 +6,7 @@ import { joinPath, writePrivate } from '../files.ts'
 import { duration, text, texts } from '../flags.ts'
 import { rfc3339 } from '../time.ts'
 import { svids } from './svid-methods.ts'
+import { expiryOf } from './token-expiry.ts'
 
 /** `jwt mint`: a JWT-SVID for any ID, printed or written to a file of mode 0600. */
 export const command = serverCommand({
@@ -39,14 +39,3 @@ export const command = serverCommand({
     }
   },
 })
-
-/** The moment in the token's claims; undefined if the server sent something else than a token with one. */
-function expiryOf(token: string): number | undefined {
-  try {
-    const claims: unknown = JSON.parse(new TextDecoder().decode(fromBase64Url(token.split('.')[1] ?? '')))
-    const expiry = (claims as { exp?: unknown } | null)?.exp
-    return typeof expiry === 'number' && Number.isSafeInteger(expiry) ? expiry : undefined
-  } catch {
-    return undefined
-  }
-}

@@ -99,6 +99,10 @@ const commands: CommandRows = {
   run: { synopsis: 'Runs the server', load: () => import('./run.ts') },
   'token generate': { synopsis: 'Generates a join token', load: () => import('./token-generate.ts') },
   validate: { synopsis: 'Validates a SPIRE server configuration file', load: () => import('./validate.ts') },
+  // As in SPIRE only for those who know of the feature; the server has a feature flag of its own.
+  ...((process.env.SPIRE_SERVER_FFLAGS ?? '').split(' ').includes('wit-svid')
+    ? { 'wit mint': { synopsis: 'Mints a WIT-SVID', load: () => import('./wit-mint.ts') } }
+    : {}),
   'x509 mint': { synopsis: 'Mints an X509-SVID', load: () => import('./x509-mint.ts') },
 }
 

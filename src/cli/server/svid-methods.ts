@@ -10,5 +10,6 @@ const row = <Req, Res>(
 /** The SVID service as the command line calls it. */
 export const svids = {
   mintJwt: row('MintJWTSVID', api.MintJWTSVIDRequest, api.MintJWTSVIDResponse),
+  mintWit: row('MintWITSVID', api.MintWITSVIDRequest, api.MintWITSVIDResponse),
   mintX509: row('MintX509SVID', api.MintX509SVIDRequest, api.MintX509SVIDResponse),
 }
