@@ -103,6 +103,7 @@ export class Ca {
   #x509: (X509Ca & { readonly issuer: Issuer }) | undefined
   #jwt: JwtKey | undefined
   #wit: JwtKey | undefined
+  #look: (() => Promise<void> | undefined) | undefined
 
   constructor(options: CaOptions) {
     this.#options = options
@@ -118,6 +119,14 @@ export class Ca {
 
   setJwt(key: JwtKey | undefined): void {
     this.#jwt = key
+  }
+
+  /**
+   * Has something looked at before each signature: whether other replicas that share the keys have changed the authorities. A
+   * promise is waited for; its failure is the signature's.
+   */
+  lookFirst(look: () => Promise<void> | undefined): void {
+    this.#look = look
   }
 
   setWit(key: JwtKey | undefined): void {
@@ -139,7 +148,8 @@ export class Ca {
   }
 
   /** A CA for a server below this one. Its subject is ours, with an OU that says how deep it is. */
-  signDownstreamCa(spki: Uint8Array, preferredTtlSeconds: number): Promise<IssuedX509> {
+  async signDownstreamCa(spki: Uint8Array, preferredTtlSeconds: number): Promise<IssuedX509> {
+    await this.#look?.()
     const ca = this.#requireX509()
     const depth = Math.max(1, ca.upstreamChain.length)
     const subject = encodeName({ ...decodeName(ca.certificate.subject), organizationalUnit: [`DOWNSTREAM-${depth}`] })
@@ -148,6 +158,8 @@ export class Ca {
   }
 
   async signJwt(request: WorkloadJwtRequest): Promise<IssuedJwt> {
+    const looking = this.#look?.()
+    if (looking) await looking
     const key = this.#jwt
     if (!key) throw new StatusError('INTERNAL', 'JWT key is not available for signing')
     const audience = request.audience.filter((name) => name !== '')
@@ -170,6 +182,8 @@ export class Ca {
   }
 
   async signWit({ id, jwk, ttlSeconds }: WorkloadWitRequest): Promise<IssuedJwt> {
+    const looking = this.#look?.()
+    if (looking) await looking
     const key = this.#wit
     if (!key) throw new StatusError('INTERNAL', 'WIT key is not available for signing')
     const { clock, witIssuer } = this.#options
@@ -187,6 +201,8 @@ export class Ca {
     subject: Uint8Array,
     dnsNames?: readonly string[],
   ): Promise<IssuedX509> {
+    const looking = this.#look?.()
+    if (looking) await looking
     const ca = this.#requireX509()
     const { clock, random } = this.#options
     const now = epochSeconds(clock)
