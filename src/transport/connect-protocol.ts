@@ -4,6 +4,7 @@ import { type StatusCode, type StatusDetail, StatusError } from '../core/error.t
 
 // The Connect protocol, https://connectrpc.com/docs/protocol: unary calls and half-duplex streams of protobuf messages.
 
+/** What our own client sends. */
 export const UNARY_TYPE = 'application/proto'
 export const STREAM_TYPE = 'application/connect+proto'
 
@@ -109,20 +110,27 @@ export function endEnvelope(error?: StatusError): Uint8Array {
   return envelope(utf8(JSON.stringify(error ? { error: errorBody(error) } : {})), END)
 }
 
+/** More than any stream of ours sends: SyncAuthorizedEntries asks for its entries in pages. */
+const MAX_ENVELOPES = 1024
+
 /**
  * Reads the messages of a request body.
- * @throws StatusError INVALID_ARGUMENT, UNIMPLEMENTED for compressed ones
+ * @throws StatusError INVALID_ARGUMENT, UNIMPLEMENTED for compressed ones, RESOURCE_EXHAUSTED for too many
  */
 export function readEnvelopes(body: Uint8Array): Uint8Array[] {
   const messages: Uint8Array[] = []
   const view = new DataView(body.buffer, body.byteOffset, body.length)
   for (let offset = 0; offset < body.length; ) {
+    if (messages.length === MAX_ENVELOPES) {
+      throw new StatusError('RESOURCE_EXHAUSTED', `protocol error: more than ${MAX_ENVELOPES} messages`)
+    }
     if (body.length - offset < 5) throw new StatusError('INVALID_ARGUMENT', 'protocol error: incomplete envelope')
     const flags = body[offset]!
     const length = view.getUint32(offset + 1)
     if (length > body.length - offset - 5)
       throw new StatusError('INVALID_ARGUMENT', 'protocol error: incomplete envelope')
-    if (flags & COMPRESSED) throw new StatusError('UNIMPLEMENTED', 'compressed messages are not supported')
+    if (flags === COMPRESSED) throw new StatusError('UNIMPLEMENTED', 'compressed messages are not supported')
+    if (flags !== 0) throw new StatusError('INVALID_ARGUMENT', `protocol error: envelope with flags ${flags}`)
     messages.push(body.subarray(offset + 5, offset + 5 + length))
     offset += 5 + length
   }

@@ -1,9 +1,11 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
 import type { BoundMethod, BoundService } from '../rpc/service.ts'
-import { envelope, readEnvelopes } from './connect-protocol.ts'
+import { envelope } from './connect-protocol.ts'
 import { connectHandler, STATE_HEADER } from './fetch.ts'
+import { memoryUses } from './memory-uses.ts'
 import { StateSeal } from './sealed-state.ts'
 
 const text = (value: string) => new TextEncoder().encode(value)
@@ -45,6 +47,23 @@ const methods: BoundMethod[] = [
     },
   },
   {
+    path: '/t.Test/Hang',
+    kind: 'unary',
+    unary: () => new Promise(() => {}),
+    // biome-ignore lint/correctness/useYield: never called.
+    async *stream() {
+      throw new Error('unary')
+    },
+  },
+  {
+    path: '/t.Test/Many',
+    kind: 'bidi',
+    unary: () => Promise.reject(new Error('bidi')),
+    async *stream(requests) {
+      for await (const request of requests) yield request
+    },
+  },
+  {
     path: '/t.Test/Count',
     kind: 'server-stream',
     unary: () => Promise.reject(new Error('stream')),
@@ -63,10 +82,13 @@ const handle = connectHandler({
   service,
   authenticate: () => Promise.reject(new StatusError('UNAUTHENTICATED', 'nobody')),
   identity: () => undefined,
-  seal: new StateSeal(new Uint8Array(32).fill(7), clock),
+  seal: new StateSeal(new Uint8Array(32).fill(7), clock, memoryUses()),
+  uses: memoryUses(),
+  isOnce: () => true,
   clock,
   log: silentLog,
-  maxBodyBytes: 1000,
+  maxBodyBytes: 6000,
+  bodyTimeoutMs: 50,
 })
 
 function post(
@@ -105,7 +127,7 @@ test('an error is a Connect error with its details', async () => {
 
 test.each([
   ['another content type', 'application/json', text('x'), 415],
-  ['a body over the limit', PROTO, new Uint8Array(1001), 429],
+  ['a body over the limit', PROTO, new Uint8Array(6001), 429],
 ])('%s is refused', async (_, type, body, status) => {
   expect((await post('/t.Test/Echo', type, body))?.status).toBe(status)
 })
@@ -120,7 +142,14 @@ test('paths that are no method are left to others', async () => {
 })
 
 async function replies(response: Response | undefined): Promise<string[]> {
-  return readEnvelopes(new Uint8Array(await response!.arrayBuffer())).map(untext)
+  const found: string[] = []
+  let rest = new Uint8Array(await response!.arrayBuffer())
+  while (rest.length > 0) {
+    const end = 5 + new DataView(rest.buffer, rest.byteOffset).getUint32(1)
+    found.push(untext(rest.subarray(5, end)))
+    rest = rest.subarray(end)
+  }
+  return found
 }
 
 test('a suspended stream goes on with its sealed state, once', async () => {
@@ -155,9 +184,94 @@ test('a server stream ends with its error', async () => {
 })
 
 test.each([
-  ['a cut envelope', text('\0\0\0')],
-  ['an envelope shorter than it says', new Uint8Array([0, 0, 0, 0, 9, 1])],
-])('%s is an invalid argument', async (_, body) => {
+  ['a cut envelope', text('\0\0\0'), 'invalid_argument'],
+  ['an envelope shorter than it says', new Uint8Array([0, 0, 0, 0, 9, 1]), 'invalid_argument'],
+  ['an envelope of four gigabytes', new Uint8Array([0, 255, 255, 255, 255]), 'invalid_argument'],
+  ['an end message from the client', envelope(text('{}'), 2), 'invalid_argument'],
+  ['an unknown flag', envelope(text('4'), 128), 'invalid_argument'],
+  ['a compressed message', envelope(text('4'), 1), 'unimplemented'],
+])('%s is refused', async (_, body, code) => {
   const [answer] = await replies(await post('/t.Test/Sum', STREAM, body))
-  expect(JSON.parse(answer!).error.code).toBe('invalid_argument')
+  expect(JSON.parse(answer!).error.code).toBe(code)
+})
+
+test('more envelopes than any stream needs are refused', async () => {
+  const [answer] = await replies(await post('/t.Test/Many', STREAM, new Uint8Array(5 * 1025)))
+  expect(JSON.parse(answer!).error.code).toBe('resource_exhausted')
+})
+
+test.each<[string, Record<string, string>, number, string]>([
+  ['compression', { 'content-encoding': 'gzip' }, 501, 'unimplemented'],
+  ['another version of the protocol', { 'connect-protocol-version': '2' }, 400, 'invalid_argument'],
+  ['a timeout that is no number', { 'connect-timeout-ms': '1e3' }, 400, 'invalid_argument'],
+  ['a timeout of eleven digits', { 'connect-timeout-ms': '10000000000' }, 400, 'invalid_argument'],
+])('%s is refused', async (_, headers, status, code) => {
+  const response = await post('/t.Test/Echo', PROTO, text('x'), headers)
+  expect(response!.status).toBe(status)
+  expect(((await response!.json()) as { code: string }).code).toBe(code)
+})
+
+test.each([
+  [PROTO, 200],
+  ['Application/Proto', 200],
+  ['application/proto; charset=utf-8', 415],
+  ['application/grpc', 415],
+  ['text/plain', 415],
+  [STREAM, 415],
+])('the content type %s is answered with %i', async (type, status) => {
+  const response = await post('/t.Test/Echo', type, text('x'))
+  expect(response!.status).toBe(status)
+  if (status === 415) expect(response!.headers.get('accept-post')).toBe('application/proto, application/json')
+})
+
+test('a body without declared length is cut off at the limit', async () => {
+  let pulled = 0
+  let cancelled = false
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      pulled += 1
+      controller.enqueue(new Uint8Array(2000))
+    },
+    cancel() {
+      cancelled = true
+    },
+  })
+  const request = new Request('http://server/t.Test/Echo', {
+    method: 'POST',
+    headers: { 'content-type': PROTO },
+    body,
+    duplex: 'half',
+  } as RequestInit)
+  const response = await handle(request, '')
+  expect(await response!.json()).toMatchObject({ code: 'resource_exhausted' })
+  expect(cancelled).toBe(true)
+  expect(pulled).toBeLessThan(6)
+})
+
+test.each<[string, (controller: ReadableStreamDefaultController<Uint8Array>) => void, string]>([
+  ['breaks off', (controller) => controller.error(new Error('reset')), 'invalid_argument'],
+  ['does not end', () => {}, 'deadline_exceeded'],
+])('a body that %s is refused', async (_, start, code) => {
+  const request = new Request('http://server/t.Test/Echo', {
+    method: 'POST',
+    headers: { 'content-type': PROTO },
+    body: new ReadableStream({ start }),
+    duplex: 'half',
+  } as RequestInit)
+  expect(await (await handle(request, ''))!.json()).toMatchObject({ code })
+})
+
+test('a call is given up at its deadline, whatever its handler does', async () => {
+  const response = await post('/t.Test/Hang', PROTO, text('x'), { 'connect-timeout-ms': '5' })
+  expect(response!.status).toBe(504)
+  expect(await response!.json()).toEqual({ code: 'deadline_exceeded', message: 'context deadline exceeded' })
+})
+
+test('whatever comes as a body of envelopes, the answer is a Connect answer', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 64 }), async (body) => {
+      const answer = await replies(await post('/t.Test/Many', STREAM, body))
+      JSON.parse(answer.at(-1)!)
+    }),
+  )
 })

@@ -1,28 +1,24 @@
+import { base64Url } from '../core/base64.ts'
 import { type Clock, epochSeconds } from '../core/clock.ts'
 import { concat, utf8 } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
+import type { UseStore } from '../core/store.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
-import {
-  encodeError,
-  endEnvelope,
-  envelope,
-  httpStatusOf,
-  readEnvelopes,
-  STREAM_TYPE,
-  UNARY_TYPE,
-} from './connect-protocol.ts'
+import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
+import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
-import { type HttpIdentity, type HttpMessage, isSigned, signResponse } from './http-signature.ts'
+import {
+  type HttpIdentity,
+  type HttpMessage,
+  isSigned,
+  LONGEST_ACCEPTANCE,
+  nonceOf,
+  signResponse,
+} from './http-signature.ts'
+import { readBody } from './request-body.ts'
 import type { StateSeal } from './sealed-state.ts'
-
-/** Who sent a request, and what its answer must be bound to. */
-export interface Sender {
-  readonly peer: Peer
-  /** Of a signed request: its answer is signed. */
-  readonly nonce?: string
-}
 
 export interface FetchOptions {
   readonly service: BoundService
@@ -31,24 +27,30 @@ export interface FetchOptions {
    * @param address of the client, without port; empty if unknown
    * @throws StatusError UNAUTHENTICATED
    */
-  readonly authenticate: (message: HttpMessage, address: string) => Promise<Sender>
-  /** Signs answers to signed requests; undefined while there is none. */
+  readonly authenticate: (message: HttpMessage, address: string) => Promise<{ readonly peer: Peer }>
+  /** Signs answers to requests with a nonce; undefined while there is none. */
   readonly identity: () => HttpIdentity | undefined
   readonly seal: StateSeal
+  /** Remembers the nonces of signed requests to methods that `isOnce` names. */
+  readonly uses: Pick<UseStore, 'take'>
+  /** True for a method that changes something each time it is called: its signed requests are taken once. */
+  readonly isOnce: (path: string) => boolean
   readonly clock: Clock
   readonly log: Log
   /** Longest body, bytes; default 4 MiB. */
   readonly maxBodyBytes?: number
+  /** Time in which the whole body must have come, ms; default 20 s. */
+  readonly bodyTimeoutMs?: number
+  /** Time after which a unary call is given up, even if the client allows more, ms; default 90 s. */
+  readonly callTimeoutMs?: number
 }
 
 /** Carries the sealed state of an exchange from answer to request. */
 export const STATE_HEADER = 'attest-state'
-/** A nonce that asks for a signed answer to an unsigned request, as an agent has none before it attested. */
-export const NONCE_HEADER = 'wimse-req-nonce'
 
 /**
- * Serves a table of methods as Connect over HTTP: unary calls, and streams whose requests are all there when they start. It
- * names no method.
+ * Serves a table of methods as Connect over HTTP, protobuf and JSON: unary calls, and streams whose requests are all there when they
+ * start. It names no method.
  *
  * A stream that wants one more message than the request had is suspended if its handler left a checkpoint: the client gets
  * what came so far and the sealed state, and sends the state back together with the first message and the next.
@@ -62,33 +64,41 @@ export function connectHandler(
     const url = new URL(request.url)
     const method = options.service.methods.get(url.pathname)
     if (!method) return undefined
-    if (request.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST' } })
-    const wanted = method.kind === 'unary' ? UNARY_TYPE : STREAM_TYPE
-    if (request.headers.get('content-type') !== wanted)
-      return new Response(null, { status: 415, headers: { 'accept-post': wanted } })
-    const body = await readBody(request, options.maxBodyBytes ?? MAX_MESSAGE_BYTES)
-    if (body === undefined) {
-      return failed(new StatusError('RESOURCE_EXHAUSTED', 'the request is larger than the server takes'))
-    }
-    const message: HttpMessage = { method: 'POST', target: url.pathname + url.search, headers: request.headers, body }
-    let sender: Sender
+    if (request.method !== 'POST') return refused(405, { allow: 'POST' })
+    const codec = codecOf(request.headers.get('content-type'), method)
+    if (!codec) return refused(415, { 'accept-post': acceptedTypes(method.kind).join(', ') })
+    const target = url.pathname + url.search
+    let body: Uint8Array | undefined
+    let deadline: Deadline | undefined
+    let answer: Answer | Response | undefined
     try {
-      sender = await senderOf(options, message, address)
+      checkProtocol(request.headers, method)
+      deadline = deadlineOf(request, options.callTimeoutMs ?? 90_000, method.kind !== 'server-stream')
+      body = await readBody(request, {
+        maxBytes: options.maxBodyBytes ?? MAX_MESSAGE_BYTES,
+        timeoutMs: options.bodyTimeoutMs ?? 20_000,
+      })
+      const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
+      const call: IncomingCall = {
+        peer: await senderOf(options, message, address, method),
+        signal: deadline.signal,
+        header: (name) => {
+          const value = request.headers.get(name)
+          return value === null ? [] : [value]
+        },
+      }
+      answer =
+        method.kind === 'unary'
+          ? await deadline.race(unary(method, codec, body, call))
+          : method.kind === 'bidi'
+            ? await deadline.race(exchange(options, method, codec, message, call))
+            : streamed(method, codec, body, call, { log: options.log, onEnd: deadline.clear })
     } catch (error) {
-      return failed(statusOf(error, options.log))
+      answer = failed(method, codec, statusOf(error, options.log))
+    } finally {
+      if (!(answer instanceof Response)) deadline?.clear()
     }
-    const call: IncomingCall = {
-      peer: sender.peer,
-      signal: signalOf(request),
-      header: (name) => {
-        const value = request.headers.get(name)
-        return value === null ? [] : [value]
-      },
-    }
-    if (method.kind === 'server-stream') return streamed(method, readEnvelopes(body), call, options.log)
-    const answer =
-      method.kind === 'unary' ? await unary(method, body, call) : await exchange(options, method, message, call)
-    return signed(options, message, sender, answer)
+    return answer instanceof Response ? answer : signed(options, { target, headers: request.headers }, answer)
   }
 }
 
@@ -99,30 +109,47 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-async function unary(method: BoundMethod, body: Uint8Array, call: IncomingCall): Promise<Answer> {
-  try {
-    return { status: 200, contentType: UNARY_TYPE, body: await method.unary(body, call) }
-  } catch (error) {
-    return errorAnswer(error as StatusError)
+function refused(status: number, headers: Readonly<Record<string, string>>): Response {
+  return new Response(null, { status, headers })
+}
+
+/** @throws StatusError for a request that speaks another version, or is compressed */
+function checkProtocol(headers: Headers, { kind }: BoundMethod): void {
+  const version = headers.get('connect-protocol-version')
+  if (version !== null && version !== '1') {
+    throw new StatusError('INVALID_ARGUMENT', 'connect-protocol-version must be "1"')
   }
+  for (const name of kind === 'unary' ? ['content-encoding'] : ['content-encoding', 'connect-content-encoding']) {
+    const encoding = headers.get(name)
+    if (encoding !== null && encoding !== 'identity') {
+      throw new StatusError(
+        'UNIMPLEMENTED',
+        'compressed requests are not supported: supported encodings are "identity"',
+      )
+    }
+  }
+}
+
+async function unary(method: BoundMethod, codec: MessageCodec, body: Uint8Array, call: IncomingCall): Promise<Answer> {
+  const reply = await method.unary(codec.readRequest(body), call)
+  return { status: 200, contentType: codec.contentType, body: codec.writeResponse(reply) }
 }
 
 /** A stream in both directions whose requests are all there. */
 async function exchange(
   options: FetchOptions,
   method: BoundMethod,
+  codec: MessageCodec,
   message: HttpMessage,
   incoming: IncomingCall,
 ): Promise<Answer> {
   let checkpoint: Uint8Array | undefined
   let suspended = false
   const out: Uint8Array[] = []
+  const { contentType } = codec
   try {
-    const requests = readEnvelopes(message.body)
-    const boundTo = concat([
-      utf8(method.path),
-      new Uint8Array(await crypto.subtle.digest('SHA-256', (requests[0] ?? new Uint8Array(0)) as BufferSource)),
-    ])
+    const requests = readEnvelopes(message.body).map(codec.readRequest)
+    const boundTo = concat([utf8(method.path), await sha256(requests[0] ?? new Uint8Array(0))])
     const state = message.headers.get(STATE_HEADER)
     const call: IncomingCall = {
       ...incoming,
@@ -137,7 +164,7 @@ async function exchange(
       if (suspended) throw new StatusError('CANCELLED', 'suspended until the next message')
     }
     try {
-      for await (const reply of method.stream(input(), call)) out.push(envelope(reply))
+      for await (const reply of method.stream(input(), call)) out.push(envelope(codec.writeResponse(reply)))
     } catch (error) {
       // The handler waits for a message after it left a checkpoint: that is the end of this half, not a failure.
       if (!suspended) throw error
@@ -145,18 +172,26 @@ async function exchange(
     out.push(endEnvelope())
     return {
       status: 200,
-      contentType: STREAM_TYPE,
+      contentType,
       body: concat(out),
       ...(suspended && checkpoint ? { headers: { [STATE_HEADER]: await options.seal.seal(checkpoint, boundTo) } } : {}),
     }
   } catch (error) {
     out.push(endEnvelope(statusOf(error, options.log)))
-    return { status: 200, contentType: STREAM_TYPE, body: concat(out) }
+    return { status: 200, contentType, body: concat(out) }
   }
 }
 
 /** A stream of answers, sent as they come. Not signed: its length is not known when it starts. */
-function streamed(method: BoundMethod, requests: readonly Uint8Array[], call: IncomingCall, log: Log): Response {
+function streamed(
+  method: BoundMethod,
+  codec: MessageCodec,
+  requestBody: Uint8Array,
+  call: IncomingCall,
+  { log, onEnd }: { readonly log: Log; readonly onEnd: () => void },
+): Response {
+  const requests = readEnvelopes(requestBody).map(codec.readRequest)
+  if (requests.length !== 1) throw new StatusError('INVALID_ARGUMENT', 'protocol error: one message is expected')
   async function* input(): AsyncGenerator<Uint8Array> {
     yield* requests
   }
@@ -169,39 +204,64 @@ function streamed(method: BoundMethod, requests: readonly Uint8Array[], call: In
         const next = await replies.next()
         if (left) return
         if (!next.done) {
-          controller.enqueue(envelope(next.value))
+          controller.enqueue(envelope(codec.writeResponse(next.value)))
           return
         }
         last = endEnvelope()
       } catch (error) {
         last = endEnvelope(statusOf(error, log))
       }
+      onEnd()
       if (left) return
       controller.enqueue(last)
       controller.close()
     },
     async cancel() {
       left = true
+      onEnd()
       await replies.return?.()
     },
   })
-  return new Response(body, { headers: { 'content-type': STREAM_TYPE, 'cache-control': 'no-store' } })
+  return new Response(body, { headers: { 'content-type': codec.contentType, 'cache-control': 'no-store' } })
 }
 
-async function senderOf(options: FetchOptions, message: HttpMessage, address: string): Promise<Sender> {
-  if (isSigned(message.headers)) return options.authenticate(message, address)
-  const nonce = message.headers.get(NONCE_HEADER)
-  const valid = nonce !== null && /^[A-Za-z0-9_-]{16,64}$/.test(nonce)
-  return { peer: { via: 'anonymous', address }, ...(valid ? { nonce } : {}) }
+/**
+ * Whoever sent a request. A signed one to a method that is done once each time is taken once: the nonce of an unsigned one binds nothing
+ * and is not kept.
+ */
+async function senderOf(
+  options: FetchOptions,
+  message: HttpMessage,
+  address: string,
+  method: BoundMethod,
+): Promise<Peer> {
+  if (!isSigned(message.headers)) return { via: 'anonymous', address }
+  const { peer } = await options.authenticate(message, address)
+  if (options.isOnce(method.path)) {
+    const nonce = nonceOf(message.headers)
+    if (nonce === undefined) throw new StatusError('UNAUTHENTICATED', 'the nonce of the signature is malformed')
+    const now = epochSeconds(options.clock)
+    const who = peer.via === 'x509' ? peer.spiffeId : peer.via
+    const key = `http ${base64Url(await sha256(utf8(`${who} ${nonce}`)))}`
+    if (!(await options.uses.take(key, now + LONGEST_ACCEPTANCE, now))) {
+      throw new StatusError('UNAUTHENTICATED', 'the request was sent before')
+    }
+  }
+  return peer
 }
 
-async function signed(options: FetchOptions, request: HttpMessage, sender: Sender, answer: Answer): Promise<Response> {
+async function signed(
+  options: FetchOptions,
+  request: { readonly target: string; readonly headers: Headers },
+  answer: Answer,
+): Promise<Response> {
   const { status, contentType, body } = answer
   const identity = options.identity()
+  const nonce = nonceOf(request.headers)
   const signature =
-    sender.nonce !== undefined && identity
+    nonce !== undefined && identity
       ? await signResponse(
-          { method: request.method, target: request.target, nonce: sender.nonce },
+          { method: 'POST', target: request.target, nonce },
           { status, contentType, body },
           identity,
           epochSeconds(options.clock),
@@ -213,16 +273,12 @@ async function signed(options: FetchOptions, request: HttpMessage, sender: Sende
   })
 }
 
-function failed(error: StatusError): Response {
-  const { status, contentType, body } = errorAnswer(error)
-  return new Response(body as BodyInit, {
-    status,
-    headers: { 'content-type': contentType, 'cache-control': 'no-store' },
-  })
-}
-
-function errorAnswer(error: StatusError): Answer {
-  return { status: httpStatusOf(error), contentType: 'application/json', body: encodeError(error) }
+/** The error of a call in the form of its kind: streams carry it in their last message. */
+function failed({ kind }: BoundMethod, { contentType }: MessageCodec, error: StatusError): Answer {
+  const headers: Record<string, string> = error.code === 'UNIMPLEMENTED' ? { 'accept-encoding': 'identity' } : {}
+  return kind === 'unary'
+    ? { status: httpStatusOf(error), contentType: 'application/json', body: encodeError(error), headers }
+    : { status: 200, contentType, body: endEnvelope(error), headers }
 }
 
 function statusOf(error: unknown, log: Log): StatusError {
@@ -231,23 +287,43 @@ function statusOf(error: unknown, log: Log): StatusError {
   return new StatusError('INTERNAL', 'internal error', { cause: error })
 }
 
-/** The client's leaving, and its deadline. */
-function signalOf(request: Request): AbortSignal {
-  const timeout = Number(request.headers.get('connect-timeout-ms') ?? '')
-  const limited = Number.isInteger(timeout) && timeout > 0 && timeout < 2 ** 31
-  return limited ? AbortSignal.any([request.signal, AbortSignal.timeout(timeout)]) : request.signal
+interface Deadline {
+  /** The client's leaving, and the end of its patience or ours. */
+  readonly signal: AbortSignal
+  /** @throws StatusError DEADLINE_EXCEEDED as soon as it is, whatever the call does about it */
+  race<T>(call: Promise<T>): Promise<T>
+  clear(): void
 }
 
-/** The whole body, undefined if it is longer than allowed. */
-async function readBody(request: Request, limit: number): Promise<Uint8Array | undefined> {
-  if (Number(request.headers.get('content-length') ?? '0') > limit) return undefined
-  if (request.body === null) return new Uint8Array(0)
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
-    size += chunk.length
-    if (size > limit) return undefined
-    chunks.push(chunk)
+/** @throws StatusError INVALID_ARGUMENT for a timeout that is none */
+function deadlineOf(request: Request, longestMs: number, limited: boolean): Deadline {
+  const header = request.headers.get('connect-timeout-ms')
+  if (header !== null && !/^\d{1,10}$/.test(header)) {
+    throw new StatusError(
+      'INVALID_ARGUMENT',
+      'protocol error: connect-timeout-ms is not a number of at most ten digits',
+    )
   }
-  return chunks.length === 1 ? chunks[0]! : concat(chunks)
+  const wanted = header === null ? Number.POSITIVE_INFINITY : Number(header)
+  const timeoutMs = limited ? Math.min(wanted, longestMs) : wanted
+  const over = new AbortController()
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const passed = new Promise<never>((_, reject) => {
+    if (timeoutMs >= 2 ** 31) return
+    timer = setTimeout(() => {
+      reject(new StatusError('DEADLINE_EXCEEDED', 'context deadline exceeded'))
+      over.abort()
+    }, timeoutMs)
+  })
+  // Streams are told by the signal alone.
+  passed.catch(() => {})
+  return {
+    signal: AbortSignal.any([request.signal, over.signal]),
+    race: (call) => Promise.race([call, passed]),
+    clear: () => clearTimeout(timer),
+  }
+}
+
+async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource))
 }

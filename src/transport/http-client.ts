@@ -4,10 +4,17 @@ import { concat } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import { decodeError, envelope, readStream, STREAM_TYPE, UNARY_TYPE } from './connect-protocol.ts'
-import { NONCE_HEADER, STATE_HEADER } from './fetch.ts'
+import { STATE_HEADER } from './fetch.ts'
 import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
-import { type HttpIdentity, type HttpMessage, signRequest, verifyResponse } from './http-signature.ts'
+import {
+  type HttpIdentity,
+  type HttpMessage,
+  isClockSkew,
+  NONCE_HEADER,
+  signRequest,
+  verifyResponse,
+} from './http-signature.ts'
 
 export interface HttpChannelOptions {
   /** `https://host[:port][/prefix]`; `http:` only for what listens on this machine. */
@@ -25,6 +32,8 @@ export interface HttpChannelOptions {
 }
 
 const NO_TIMEOUT_MS = 2 ** 31 - 1
+/** A clock that is off by less does no harm: signatures may be that old. Seconds. */
+const MIN_SKEW = 5
 
 /**
  * A channel to a server over HTTPS: what gRPC gives, on requests and answers. Requests are signed with the X509-SVID, answers must be
@@ -48,26 +57,47 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     return AbortSignal.any(signals)
   }
 
-  /** Sends a request and returns the answer once it is known to be the server's. */
+  /** What the server's clock is ahead of ours, as its signed answers say. Seconds. */
+  let offset = 0
+  const serverTime = () => epochSeconds(options.clock) + offset
+
+  /** Sends a request and returns the answer once it is known to be the server's; again if it was only our clock that it refused. */
   async function post(
     path: string,
     contentType: string,
     body: Uint8Array,
     call: ClientCallOptions | undefined,
     extra: Readonly<Record<string, string>> = {},
-  ): Promise<{ readonly response: Response; readonly body: Uint8Array }> {
+  ): Promise<Answer> {
+    const before = offset
+    const answer = await postOnce(path, contentType, body, call, extra)
+    const error = answer.response.ok
+      ? await endError(answer, contentType)
+      : decodeError(answer.response.status, answer.body)
+    return error && isClockSkew(error) && offset !== before ? postOnce(path, contentType, body, call, extra) : answer
+  }
+
+  async function postOnce(
+    path: string,
+    contentType: string,
+    body: Uint8Array,
+    call: ClientCallOptions | undefined,
+    extra: Readonly<Record<string, string>>,
+  ): Promise<Answer> {
     const { request, nonce, target } = await prepare(path, contentType, body, call, false, extra)
     try {
       const response = await send(request)
       const bytes = await readLimited(response)
-      const check = { now: epochSeconds(options.clock), verify: options.verify, verifyChain: options.verifyServer }
       if (response.headers.has('signature-input') || response.ok) {
-        await verifyResponse(
+        const now = await verifyResponse(
           { method: 'POST', target, nonce },
           { status: response.status, headers: response.headers, body: bytes },
-          check,
+          { verify: options.verify, verifyChain: options.verifyServer },
         )
-      }
+        const difference = now - epochSeconds(options.clock)
+        // Seconds that a slow answer took are no error of a clock.
+        if (Math.abs(difference - offset) >= MIN_SKEW) offset = difference
+      } else throw unsigned(decodeError(response.status, bytes))
       return { response, body: bytes }
     } catch (error) {
       throw failure(error, request.signal, options.serverUrl)
@@ -94,7 +124,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     const identity = options.identity()
     if (identity) {
       const message: HttpMessage = { method: 'POST', target, headers, body }
-      const signature = await signRequest(message, identity, { audience, now: epochSeconds(options.clock), nonce })
+      const signature = await signRequest(message, identity, { audience, now: serverTime(), nonce })
       for (const [name, value] of Object.entries(signature.headers)) headers.set(name, value)
     } else headers.set(NONCE_HEADER, nonce)
     const signal = signalFor(call, subscription)
@@ -148,11 +178,40 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
   return { unary, serverStream, bidi, close: () => closed.abort() }
 }
 
-/** Sends a body with extra headers and returns the verified answer. */
-type Post = (
-  body: Uint8Array,
-  extra: Readonly<Record<string, string>>,
-) => Promise<{ readonly response: Response; readonly body: Uint8Array }>
+/** An answer whose signature was verified. */
+interface Answer {
+  readonly response: Response
+  readonly body: Uint8Array
+}
+
+/** Sends a body with extra headers. */
+type Post = (body: Uint8Array, extra: Readonly<Record<string, string>>) => Promise<Answer>
+
+/** The error that a stream ends with, if it has no message before it. */
+async function endError({ body }: Answer, contentType: string): Promise<StatusError | undefined> {
+  if (contentType !== STREAM_TYPE) return undefined
+  try {
+    for await (const _ of readStream(oneChunk(body), MAX_MESSAGE_BYTES)) return undefined
+  } catch (error) {
+    return error instanceof StatusError ? error : undefined
+  }
+  return undefined
+}
+
+/**
+ * An error that the server did not sign may come from anything between: it can say that this call failed, not what is true of the agent,
+ * which would drop its identity if it were told that it is banned.
+ */
+function unsigned(error: StatusError): StatusError {
+  return RETRYABLE.has(error.code) ? error : new StatusError('UNAVAILABLE', `unsigned answer: ${error.message}`)
+}
+
+const RETRYABLE: ReadonlySet<string> = new Set([
+  'UNAVAILABLE',
+  'UNIMPLEMENTED',
+  'RESOURCE_EXHAUSTED',
+  'DEADLINE_EXCEEDED',
+])
 
 /** A stream in both directions, carried by one request after the other. */
 class Exchange<Req, Res> {

@@ -155,8 +155,8 @@ test('an answer is bound to its request and its status', async () => {
     )),
   })
   const response = { status: 200, headers, body }
-  const responseCheck = { now: NOW, verify, verifyChain }
-  await verifyResponse(request, response, responseCheck)
+  const responseCheck = { verify, verifyChain }
+  expect(await verifyResponse(request, response, responseCheck)).toBe(NOW)
   await expect(verifyResponse({ ...request, nonce: 'another' }, response, responseCheck)).rejects.toThrow(
     'another request',
   )

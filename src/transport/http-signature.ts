@@ -1,3 +1,4 @@
+import { ClockSkew } from '../../proto/turret/http/v1.ts'
 import { base64, fromBase64 } from '../core/base64.ts'
 import { type Certificate, parseCertificate } from '../core/certificate.ts'
 import type { EpochSeconds } from '../core/clock.ts'
@@ -9,6 +10,7 @@ import { type PublicKeyInfo, parsePublicKey, type SignatureScheme, type VerifySi
 // HTTP Message Signatures with X509-SVID keys, in the shape of the WIMSE HTTP-signature profile
 // (draft-ietf-wimse-http-signature-08), the SVID in the fields of RFC 9440. All names of headers and parameters are here.
 
+const CLOCK_SKEW = 'type.googleapis.com/turret.http.v1.ClockSkew'
 const LABEL = 'wimse'
 const REQUEST_TAG = 'spiffe-x509-svid'
 const RESPONSE_TAG = 'spiffe-x509-svid-response'
@@ -17,10 +19,15 @@ const CHAIN = 'client-cert-chain'
 const SERVER_CERT = 'server-cert'
 const SERVER_CHAIN = 'server-cert-chain'
 
+/** A nonce that asks for a signed answer to an unsigned request, as an agent has none before it attested. */
+export const NONCE_HEADER = 'wimse-req-nonce'
+
 /** A signature that is to live longer is refused. Seconds. */
 const MAX_LIFETIME = 300
 const LIFETIME = 60
 const SKEW = 30
+/** For how long one request may be taken, from the first moment to the last. Seconds. */
+export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 2 * SKEW
 const MAX_CHAIN = 8
 const MAX_HEADER = 48 * 1024
 
@@ -69,6 +76,13 @@ export async function signRequest(
   return { headers: { ...headers, ...(await signatureHeaders(params, base, identity.signer)) }, nonce }
 }
 
+/** The nonce that the answer to a request is bound to, signed or not; undefined: none, or none that we would write. */
+export function nonceOf(headers: Headers): string | undefined {
+  const signed = headers.get('signature-input')
+  const nonce = signed === null ? headers.get(NONCE_HEADER) : /;nonce="([^"]*)"/.exec(signed)?.[1]
+  return nonce && /^[A-Za-z0-9_-]{16,64}$/.test(nonce) ? nonce : undefined
+}
+
 export interface RequestCheck {
   /** Names under which this receiver may be addressed. */
   readonly audiences: readonly string[]
@@ -92,7 +106,7 @@ export function isSigned(headers: Headers): boolean {
 
 /**
  * Verifies a signed request: strict form, window, audience, digest, chain, signature, in this order.
- * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here
+ * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here, in a ClockSkew detail
  */
 export async function verifyRequest(message: HttpMessage, check: RequestCheck): Promise<VerifiedRequest> {
   const { components, params, values } = parseSignatureInput(message.headers.get('signature-input'), REQUEST_TAG)
@@ -146,22 +160,23 @@ export async function signResponse(
 }
 
 export interface ResponseCheck {
-  readonly now: EpochSeconds
   readonly verify: VerifySignature
   readonly verifyChain: (chain: readonly Uint8Array[]) => Promise<void>
 }
 
 /**
- * Verifies that an answer comes from the server and belongs to our request.
+ * Verifies that an answer comes from the server and belongs to our request. Its nonce is as fresh as the request, so its times are not
+ * held against our clock, which may be wrong.
+ * @returns the server's time
  * @throws StatusError UNAUTHENTICATED
  */
 export async function verifyResponse(
   request: { readonly method: string; readonly target: string; readonly nonce: string },
   response: { readonly status: number; readonly headers: Headers; readonly body: Uint8Array },
   check: ResponseCheck,
-): Promise<void> {
+): Promise<EpochSeconds> {
   const { components, params, values } = parseSignatureInput(response.headers.get('signature-input'), RESPONSE_TAG)
-  checkWindow(values, check.now)
+  const { created } = timesOf(values)
   if (textParam(values, 'wimse-req-nonce') !== request.nonce) throw refused('the response answers another request')
   const hasChain = response.headers.has(SERVER_CHAIN)
   requireComponents(components, [
@@ -184,6 +199,7 @@ export async function verifyResponse(
     (name) => response.headers.get(name) ?? undefined,
   )
   await checkSignature(response.headers, base, parseCertificate(chain[0]!), check.verify)
+  return created
 }
 
 function requestBase(
@@ -261,14 +277,26 @@ function parseSignatureInput(header: string | null, tag: string): SignatureInput
   return { components, params, values }
 }
 
-function checkWindow(values: ReadonlyMap<string, string | number>, now: EpochSeconds): void {
+function timesOf(values: ReadonlyMap<string, string | number>): { created: EpochSeconds; expires: EpochSeconds } {
   const created = values.get('created')
   const expires = values.get('expires')
   if (typeof created !== 'number' || typeof expires !== 'number') throw refused('the signature has no times')
   if (expires <= created || expires - created > MAX_LIFETIME) throw refused('the signature lives too long')
-  if (created > now + SKEW || expires < now - SKEW) {
-    throw refused(`the signature is not valid at this time; the server's time is ${now}`)
-  }
+  return { created, expires }
+}
+
+function checkWindow(values: ReadonlyMap<string, string | number>, now: EpochSeconds): void {
+  const { created, expires } = timesOf(values)
+  if (created <= now + SKEW && expires >= now - SKEW) return
+  const message = `the signature is not valid at this time; the server's time is ${now}`
+  throw new StatusError('UNAUTHENTICATED', message, {
+    details: [{ typeUrl: CLOCK_SKEW, value: ClockSkew.encode({ serverTime: now }).finish() }],
+  })
+}
+
+/** True for the refusal of a request because of its times. */
+export function isClockSkew(error: StatusError): boolean {
+  return error.code === 'UNAUTHENTICATED' && error.details.some(({ typeUrl }) => typeUrl === CLOCK_SKEW)
 }
 
 function textParam(values: ReadonlyMap<string, string | number>, name: string): string {

@@ -1,10 +1,13 @@
 import { base64Url, fromBase64Url } from '../core/base64.ts'
-import type { Clock } from '../core/clock.ts'
+import { type Clock, epochSeconds } from '../core/clock.ts'
 import { concat, utf8 } from '../core/der.ts'
 import { StatusError } from '../core/error.ts'
+import type { UseStore } from '../core/store.ts'
 
 const LIFETIME_MS = 60_000
 const NONCE_BYTES = 12
+/** The nonce at the start of the base64url text. */
+const NONCE_CHARACTERS = 16
 
 /**
  * Hands the state of an unfinished exchange to the client, who can neither read nor change it, and takes it back once within a minute.
@@ -13,11 +16,11 @@ const NONCE_BYTES = 12
 export class StateSeal {
   readonly #key: Promise<CryptoKey>
   readonly #clock: Clock
-  /** Seals taken back, until they would have ended anyway. */
-  readonly #used = new Map<string, number>()
+  readonly #uses: Pick<UseStore, 'take'>
 
-  /** @param secret 32 bytes, the same for all replicas that answer for each other */
-  constructor(secret: Uint8Array, clock: Clock) {
+  /** @param secret 32 bytes, the same for all replicas that answer for each other, as is `uses` */
+  constructor(secret: Uint8Array, clock: Clock, uses: Pick<UseStore, 'take'>) {
+    this.#uses = uses
     this.#key = crypto.subtle.importKey('raw', secret as BufferSource, 'HKDF', false, ['deriveKey']).then((key) =>
       crypto.subtle.deriveKey(
         {
@@ -66,13 +69,13 @@ export class StateSeal {
     } catch (cause) {
       throw new StatusError('INVALID_ARGUMENT', 'the attestation state is not valid', { cause })
     }
-    const now = this.#clock.nowMs()
+    const now = epochSeconds(this.#clock)
     const sealedAt = Number(new DataView(plain.buffer, plain.byteOffset).getBigUint64(0))
-    for (const [key, end] of this.#used) if (end < now) this.#used.delete(key)
-    if (now - sealedAt > LIFETIME_MS || this.#used.has(text)) {
+    const key = `seal ${text.slice(0, NONCE_CHARACTERS)}`
+    const inTime = this.#clock.nowMs() - sealedAt <= LIFETIME_MS
+    if (!inTime || !(await this.#uses.take(key, now + LIFETIME_MS / 1000, now))) {
       throw new StatusError('INVALID_ARGUMENT', 'the attestation state is too old or was used before')
     }
-    this.#used.set(text, sealedAt + LIFETIME_MS)
     return plain.subarray(8)
   }
 }

@@ -8,9 +8,11 @@ import { errorMessage } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import type { VerifySignature } from '../../core/public-key.ts'
 import type { BoundService } from '../../rpc/service.ts'
+import { isOnce } from '../../server/once.ts'
 import type { OwnBundle } from '../../server/own-bundle.ts'
 import { connectHandler } from '../../transport/fetch.ts'
 import { type HttpIdentity, verifyRequest } from '../../transport/http-signature.ts'
+import { memoryUses } from '../../transport/memory-uses.ts'
 import { publicDocuments } from '../../transport/public-documents.ts'
 import { StateSeal } from '../../transport/sealed-state.ts'
 import type { VerifiedPeer } from '../../transport/tls.ts'
@@ -32,6 +34,7 @@ const REFRESH_HINT_SECONDS = 300
 /** Serves the API with signed requests, and the public documents, over HTTP. @returns stops it */
 export async function serveHttp(options: HttpOptions, plane: HttpPlane): Promise<() => Promise<void>> {
   const { verify, clock, log } = plane
+  const uses = memoryUses()
   const documents = publicDocuments({
     bundle: () => plane.bundle.get(),
     refreshHintSeconds: REFRESH_HINT_SECONDS,
@@ -40,12 +43,14 @@ export async function serveHttp(options: HttpOptions, plane: HttpPlane): Promise
   const call = connectHandler({
     service: plane.service,
     identity: plane.identity,
-    seal: new StateSeal(randomBytes(32), clock),
+    seal: new StateSeal(randomBytes(32), clock, uses),
+    uses,
+    isOnce,
     clock,
     log,
     async authenticate(message, address) {
       let peer: VerifiedPeer | undefined
-      const { nonce } = await verifyRequest(message, {
+      await verifyRequest(message, {
         audiences: options.audiences,
         now: epochSeconds(clock),
         verify,
@@ -53,7 +58,7 @@ export async function serveHttp(options: HttpOptions, plane: HttpPlane): Promise
           peer = await plane.verifyPeer(chain)
         },
       })
-      return { peer: { via: 'x509', address, ...peer! }, nonce }
+      return { peer: { via: 'x509', address, ...peer! } }
     },
   })
   const server = createAdaptorServer({
