@@ -107,6 +107,7 @@ export class CaManager {
   #readAt = Number.NEGATIVE_INFINITY
   #leasedUntil = Number.NEGATIVE_INFINITY
   #looking: Promise<void> | undefined
+  #lookedAt = Number.NEGATIVE_INFINITY
   readonly #warned = new Set<string>()
   /** Rotations that failed since the start; more than ten make the server unhealthy. */
   failedRotations = 0
@@ -167,14 +168,14 @@ export class CaManager {
   }
 
   /**
-   * Rotates until there is a CA to sign with. That takes more than one look only where another replica is just making the first
+   * Rotates until there is something of each kind to sign with. That takes more than one look only where another replica is just making the first
    * one, or died over it.
    * @throws Error what rotate throws; UNAVAILABLE if the other replica does not come to an end
    */
   async start(pause: (ms: number) => Promise<void>): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       await this.rotate()
-      if (this.#x509.pair.current.status === 'active') return
+      if (this.#isUsable(epochSeconds(this.#deps.clock))) return
       if (attempt === START_ATTEMPTS) throw busy()
       await pause(START_PAUSE_MS)
       this.#readAt = Number.NEGATIVE_INFINITY
@@ -394,13 +395,24 @@ export class CaManager {
   /** What the CA asks before it signs. undefined: what it has is fresh. */
   #lookFirst(): Promise<void> | undefined {
     const now = epochSeconds(this.#deps.clock)
-    const { current } = this.#x509.pair
-    const usable = current.status === 'active' && now < current.notAfter
-    if (usable && (this.#isFresh(now) || now < this.#leasedUntil)) return undefined
-    this.#looking ??= this.#look(now).finally(() => {
-      this.#looking = undefined
-    })
+    if (now < this.#leasedUntil && this.#isUsable(now)) return undefined
+    // What cannot be made is not tried for each signature.
+    if (now === this.#lookedAt || (this.#isFresh(now) && this.#isUsable(now))) return this.#looking
+    this.#looking ??= this.#look(now)
+      .then(() => {
+        this.#lookedAt = now
+      })
+      .finally(() => {
+        this.#looking = undefined
+      })
     return this.#looking
+  }
+
+  #isUsable(now: EpochSeconds): boolean {
+    const usable = ({ current }: SlotPair<unknown>) => current.status === 'active' && now < current.notAfter
+    return (
+      usable(this.#x509.pair) && (!this.#hasJwt || usable(this.#jwt.pair)) && (!this.#hasWit || usable(this.#wit.pair))
+    )
   }
 
   async #look(now: EpochSeconds): Promise<void> {

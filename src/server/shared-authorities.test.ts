@@ -1,0 +1,381 @@
+import fc from 'fast-check'
+import { expect, test, vi } from 'vitest'
+import { sharedStore } from '../../test/support/shared-store.ts'
+import { parseCertificate } from '../core/certificate.ts'
+import { hex } from '../core/der.ts'
+import { validateJwtSvid } from '../core/jwt-svid.ts'
+import { silentLog } from '../core/log.ts'
+import { verifyX509Svid } from '../core/path-validation.ts'
+import type { UpstreamAuthority } from '../core/plugin.ts'
+import { parseSpiffeId } from '../core/spiffe-id.ts'
+import type { WrappedKeyStore } from '../core/store.ts'
+import { parseTrustDomainName } from '../core/trust-domain.ts'
+import { databaseKeyManager } from '../plugins/keymanager/database.ts'
+import { memoryKeyManager } from '../plugins/keymanager/memory.ts'
+import { generateSigner, importSigner, nodeVerifier } from '../plugins/signer.ts'
+import { openLibsqlStore } from '../store/libsql.ts'
+import { Ca } from './ca.ts'
+import { type AuthorityStore, CaManager } from './ca-manager.ts'
+
+const trustDomain = parseTrustDomainName('example.org')
+const DAY = 86400
+const START = 1_800_000_000
+const verify = nodeVerifier()
+const id = parseSpiffeId('spiffe://example.org/w')
+const workloadKey = (await generateSigner('ec-p256')).publicKey
+const kek = { version: '1', key: new Uint8Array(32).fill(1) }
+
+/** One database, one clock, and as many replicas on them as are asked for. */
+async function world() {
+  const time = { now: START }
+  const clock = { nowMs: () => time.now * 1000 }
+  const libsql = await openLibsqlStore({ log: silentLog, clock })
+  const store = sharedStore(libsql)
+
+  async function replica(
+    changes: { store?: AuthorityStore; keks?: (typeof kek)[]; upstream?: UpstreamAuthority } = {},
+  ) {
+    const own = changes.store ?? store
+    const keyManager = await databaseKeyManager({
+      trustDomain,
+      keys: own.keys as WrappedKeyStore,
+      keks: changes.keks ?? [kek],
+      importKey: (pkcs8) => importSigner(pkcs8),
+    })
+    const ca = newCa(clock)
+    const manager = await CaManager.load(OPTIONS, {
+      store: own,
+      keyManager,
+      ...(changes.upstream ? { upstream: changes.upstream } : {}),
+      ca,
+      verify,
+      clock,
+      random,
+      log: silentLog,
+    })
+    return { ca, manager }
+  }
+
+  const bundle = async () => (await libsql.bundles.get(trustDomain))!
+  /** Authorities that have not ended. */
+  const living = async () => {
+    const { x509Authorities, jwtAuthorities, witAuthorities } = await bundle()
+    return {
+      x509: x509Authorities.map(({ der }) => parseCertificate(der)).filter(({ notAfter }) => notAfter >= time.now),
+      jwt: jwtAuthorities.filter(({ expiresAt }) => expiresAt >= time.now),
+      wit: witAuthorities.filter(({ expiresAt }) => expiresAt >= time.now),
+    }
+  }
+  /** Signs with a replica, sees that it verifies, and says which authorities signed. */
+  async function sign(ca: Ca) {
+    const { chain } = await ca.signWorkloadX509({ id, spki: workloadKey, ttlSeconds: 60 })
+    const { x509Authorities, jwtAuthorities } = await bundle()
+    const roots = x509Authorities.map(({ der }) => parseCertificate(der))
+    await verifyX509Svid({ chain, rootsOf: () => roots, at: time.now, verify })
+    const { token } = await ca.signJwt({ id, audience: ['a'], ttlSeconds: 60 })
+    const authoritiesOf = () => jwtAuthorities
+    await validateJwtSvid({ token, audience: ['a'], authoritiesOf, at: time.now, verify })
+    return hex(parseCertificate(chain[0]!).authorityKeyId!)
+  }
+  return { time, clock, libsql, store, replica, bundle, living, sign }
+}
+
+const OPTIONS = {
+  trustDomain,
+  caTtlSeconds: DAY,
+  caKeyType: 'ec-p256',
+  jwtKeyType: 'ec-p256',
+  witKeyType: 'ec-p256',
+  caSubject: { organization: ['SPIFFE'] },
+  disableJwtSvids: false,
+} as const
+
+const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
+
+function newCa(clock: { nowMs(): number }): Ca {
+  return new Ca({
+    trustDomain,
+    x509SvidTtlSeconds: 3600,
+    jwtSvidTtlSeconds: 300,
+    agentTtlSeconds: 3600,
+    caTtlSeconds: DAY,
+    clock,
+    random,
+  })
+}
+
+/** Lets others go on, whatever the time. */
+const noPause = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+test('replicas that start at once make one authority of each kind, and all sign with it', async () => {
+  const { replica, living, sign, libsql } = await world()
+  const replicas = await Promise.all([replica(), replica(), replica()])
+  await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
+  const { x509, jwt, wit } = await living()
+  expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
+  expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
+  expect(await libsql.journals.list()).toHaveLength(1)
+})
+
+test('replicas that rotate at once prepare one successor and change over together', async () => {
+  const { replica, living, sign, time } = await world()
+  const replicas = await Promise.all([replica(), replica()])
+  const rotateAll = () => Promise.all(replicas.map(({ manager }) => manager.rotate()))
+  await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
+  const first = await sign(replicas[0]!.ca)
+  time.now += DAY / 2 + 1
+  await rotateAll()
+  await rotateAll()
+  expect((await living()).x509).toHaveLength(2)
+  expect((await living()).jwt).toHaveLength(2)
+  expect(new Set(replicas.map(({ manager }) => manager.x509Slots.next.authorityId)).size).toBe(1)
+  time.now = START + (DAY * 5) / 6 + 1
+  await rotateAll()
+  time.now += 5
+  const signers = await Promise.all(replicas.map(({ ca }) => sign(ca)))
+  expect(new Set(signers).size).toBe(1)
+  expect(signers[0]).not.toBe(first)
+  expect((await living()).x509).toHaveLength(2)
+})
+
+test('what another replica activated signs here five seconds later, without any timer', async () => {
+  const { replica, sign, time } = await world()
+  const [one, two] = [await replica(), await replica()]
+  await one.manager.start(noPause)
+  await two.manager.start(noPause)
+  const first = await sign(two.ca)
+  await one.manager.prepareX509()
+  await one.manager.activateX509()
+  expect(await sign(one.ca)).not.toBe(first)
+  time.now += 4
+  expect(await sign(two.ca)).toBe(first)
+  time.now += 1
+  expect(await sign(two.ca)).toBe(await sign(one.ca))
+})
+
+test('signing asks the database for nothing while what is known is fresh, and once when many sign', async () => {
+  const { replica, store, time } = await world()
+  const { ca, manager } = await replica()
+  await manager.start(noPause)
+  const list = vi.spyOn(store.journals, 'list')
+  const many = () =>
+    Promise.all(Array.from({ length: 20 }, () => ca.signWorkloadX509({ id, spki: workloadKey, ttlSeconds: 60 })))
+  await many()
+  expect(list).not.toHaveBeenCalled()
+  time.now += 5
+  await many()
+  expect(list).toHaveBeenCalledTimes(1)
+  time.now += 3
+  await manager.refresh()
+  time.now += 4
+  await many()
+  expect(list).toHaveBeenCalledTimes(2)
+})
+
+test('keys of one process need no lease, and neither signing nor looking after them reads anything', async () => {
+  const { clock, libsql, time } = await world()
+  const ca = newCa(clock)
+  const keyManager = memoryKeyManager()
+  const manager = await CaManager.load(OPTIONS, {
+    store: libsql,
+    keyManager,
+    ca,
+    verify,
+    clock,
+    random,
+    log: silentLog,
+  })
+  await manager.start(noPause)
+  const used = [vi.spyOn(libsql.journals, 'list'), vi.spyOn(libsql.journals, 'save'), vi.spyOn(libsql.bundles, 'get')]
+  time.now += 600
+  await manager.rotate()
+  await manager.refresh()
+  await ca.signWorkloadX509({ id, spki: workloadKey, ttlSeconds: 60 })
+  await ca.signJwt({ id, audience: ['a'], ttlSeconds: 60 })
+  for (const call of used) expect(call).not.toHaveBeenCalled()
+})
+
+test('a request does what cron should have done', async () => {
+  const { replica, sign, time, living } = await world()
+  const { ca, manager } = await replica()
+  // Nothing was ever started here: the first request makes the first authority.
+  const first = await sign(ca)
+  time.now += DAY / 2 + 60
+  expect(await sign(ca)).toBe(first)
+  expect(manager.x509Slots.next.status).toBe('empty')
+  time.now += 6
+  expect(await sign(ca)).toBe(first)
+  expect(manager.x509Slots.next.status).toBe('prepared')
+  time.now = START + (DAY * 5) / 6 + 66
+  expect(await sign(ca)).not.toBe(first)
+  // Asleep for so long that everything ended.
+  time.now += 10 * DAY
+  await sign(ca)
+  const { x509, jwt, wit } = await living()
+  expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
+})
+
+test('who is asked to prepare while another replica is at it says so', async () => {
+  const { replica, store, time } = await world()
+  const { manager } = await replica()
+  await manager.start(noPause)
+  await store.leases!.take('authorities', 'another', time.now, 30)
+  await expect(manager.prepareX509()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  expect(manager.x509Slots.next.status).toBe('empty')
+  time.now += 30
+  await manager.prepareX509()
+  expect(manager.x509Slots.next.status).toBe('prepared')
+})
+
+test('a lease that ends in the middle of a write costs the late owner all its writes', async () => {
+  const { replica, store, time, bundle, sign } = await world()
+  const one = await replica()
+  await one.manager.start(noPause)
+  let arrived = () => {}
+  let goOn = () => {}
+  const allowed = new Promise<void>((resolve) => {
+    goOn = resolve
+  })
+  const inside = new Promise<void>((resolve) => {
+    arrived = resolve
+  })
+  const slow: AuthorityStore = {
+    ...store,
+    guarded(lease) {
+      const guarded = store.guarded!(lease)
+      const save: WrappedKeyStore['save'] = async (key) => {
+        arrived()
+        await allowed
+        await guarded.keys!.save(key)
+      }
+      return { ...guarded, keys: { ...guarded.keys!, save } }
+    },
+  }
+  const two = await replica({ store: slow })
+  time.now += DAY / 2 + 1
+  const late = two.manager.rotate().catch((error: unknown) => String(error))
+  await inside
+  // Its turn is over, and another one does the work.
+  time.now += 31
+  await one.manager.rotate()
+  expect(one.manager.x509Slots.next.status).toBe('prepared')
+  const before = await bundle()
+  goOn()
+  expect(await late).toContain('lease')
+  expect(await bundle()).toEqual(before)
+  expect(two.manager.x509Slots.next.status).not.toBe('prepared')
+  await two.manager.rotate()
+  expect(two.manager.x509Slots.next.authorityId).toBe(one.manager.x509Slots.next.authorityId)
+  expect(await sign(two.ca)).toBe(await sign(one.ca))
+})
+
+/** A store that is gone for its user after a number of writes: a process that died there. */
+function dying(store: AuthorityStore, writes: number): AuthorityStore {
+  let left = writes
+  const die = <A extends unknown[], R>(write: (...args: A) => Promise<R>) => {
+    return async (...args: A): Promise<R> => {
+      if (left-- <= 0) throw new Error('died')
+      return write(...args)
+    }
+  }
+  const wrapped = (inner: AuthorityStore): AuthorityStore => ({
+    bundles: { ...inner.bundles, append: die(inner.bundles.append) },
+    journals: { ...inner.journals, save: die(inner.journals.save) },
+    keys: { ...inner.keys!, save: die(inner.keys!.save) },
+    leases: { ...store.leases!, release: async () => {} },
+    guarded: (lease) => wrapped(store.guarded!(lease)),
+  })
+  return wrapped(store)
+}
+
+test.each(
+  ([0, DAY / 2 + 1, (DAY * 5) / 6 + 1] as const).flatMap((age) =>
+    Array.from({ length: 12 }, (_, n) => [age, n] as const),
+  ),
+)(
+  'an owner that dies at age %i after %i writes leaves nothing that the next one cannot finish',
+  async (age, writes) => {
+    const { replica, store, time, living, sign, libsql } = await world()
+    const one = await replica()
+    if (age > 0) {
+      await one.manager.start(noPause)
+      if (age > DAY / 2 + 1) {
+        time.now = START + DAY / 2 + 1
+        await one.manager.rotate()
+      }
+      time.now = START + age
+    }
+    const doomed = await replica({ store: dying(store, writes) })
+    await doomed.manager.rotate().catch(() => {})
+    // Until its lease ends nobody else does anything, and those that have a CA go on with it.
+    await one.manager.rotate()
+    if (age > 0) await sign(one.ca)
+    time.now += 30
+    await one.manager.start(noPause)
+    const three = await replica()
+    await three.manager.start(noPause)
+    const { x509, jwt, wit } = await living()
+    const expected = age === 0 ? 1 : 2
+    expect([x509.length, jwt.length, wit.length]).toEqual([expected, expected, expected])
+    expect(await sign(three.ca)).toBe(await sign(one.ca))
+    expect(three.manager.x509Slots.current.letter).toBe(age > DAY / 2 + 1 ? 'B' : 'A')
+    expect(await libsql.journals.list()).toHaveLength(1)
+  },
+)
+
+test('however replicas come, go, sleep and rotate, at most three authorities of a kind live, and all signatures verify', async () => {
+  const step = fc.record({
+    who: fc.nat(2),
+    seconds: fc.oneof(fc.nat(20), fc.nat(DAY / 4), fc.nat(2 * DAY)),
+    what: fc.constantFrom('rotate', 'sign', 'restart', 'refresh'),
+  })
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+      const { replica, living, sign, time } = await world()
+      const replicas = await Promise.all([replica(), replica(), replica()])
+      for (const { who, seconds, what } of steps) {
+        time.now += seconds
+        if (what === 'restart') replicas[who] = await replica()
+        if (what === 'rotate') await Promise.all(replicas.map(({ manager }) => manager.rotate()))
+        if (what === 'refresh') await replicas[who]!.manager.refresh()
+        await sign(replicas[who]!.ca)
+        const { x509, jwt, wit } = await living()
+        for (const kind of [x509, jwt, wit]) expect(kind.length).toBeLessThanOrEqual(3)
+      }
+    }),
+    { numRuns: 15 },
+  )
+}, 30_000)
+
+test('a lost key-encryption key stops a replica with a clear error and changes nothing', async () => {
+  const { replica, store, bundle, libsql } = await world()
+  await (await replica()).manager.start(noPause)
+  const before = [[...store.keys.rows.values()], await bundle(), await libsql.journals.list()]
+  const other = { version: '2', key: new Uint8Array(32).fill(2) }
+  await expect(replica({ keks: [other] })).rejects.toThrow(
+    'is wrapped with version "1" of the key-encryption key, which is not configured (configured: "2")',
+  )
+  expect([[...store.keys.rows.values()], await bundle(), await libsql.journals.list()]).toEqual(before)
+})
+
+test('a new key-encryption key wraps all keys anew at the next look, and signing goes on', async () => {
+  const { replica, store, sign, time } = await world()
+  const one = await replica()
+  await one.manager.start(noPause)
+  const other = { version: '2', key: new Uint8Array(32).fill(2) }
+  const two = await replica({ keks: [other, kek] })
+  await two.manager.rotate()
+  expect(new Set([...store.keys.rows.values()].map(({ kekVersion }) => kekVersion))).toEqual(new Set(['2']))
+  time.now += 6
+  expect(await sign(one.ca)).toBe(await sign(two.ca))
+  const three = await replica({ keks: [other] })
+  expect(await sign(three.ca)).toBe(await sign(two.ca))
+})
+
+test('a store without leases is refused for shared keys', async () => {
+  const { libsql, replica } = await world()
+  const { keys } = sharedStore(libsql)
+  await expect(replica({ store: { bundles: libsql.bundles, journals: libsql.journals, keys } })).rejects.toThrow(
+    'the data store cannot keep keys that replicas share',
+  )
+})
