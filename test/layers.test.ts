@@ -17,6 +17,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
     inside: ['src/core', 'src/rpc', 'proto'],
     outside: [/^@grpc\/grpc-js$/, /^hono/, /^koffi$/, /^node:/],
   },
+  'src/http': { inside: ['src/core', 'src/rpc', 'src/server', 'src/transport', 'proto'], outside: [/^hono/] },
   agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },
   'src/cli': {
     inside: [
@@ -27,13 +28,24 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
       'src/plugins',
       'src/config',
       'src/transport',
+      'src/http',
       'agent',
       'proto',
     ],
     outside: [/^node:/, /^@hono\/node-server$/],
   },
   workers: {
-    inside: ['src/core', 'src/rpc', 'src/server', 'src/store', 'src/plugins', 'src/config', 'src/transport', 'proto'],
+    inside: [
+      'src/core',
+      'src/rpc',
+      'src/server',
+      'src/store',
+      'src/plugins',
+      'src/config',
+      'src/transport',
+      'src/http',
+      'proto',
+    ],
     outside: [/^hono/],
   },
 }
