@@ -1,0 +1,69 @@
+import { type Clock, epochSeconds } from '../core/clock.ts'
+import type { Log } from '../core/log.ts'
+import type { VerifySignature } from '../core/public-key.ts'
+import type { UseStore } from '../core/store.ts'
+import { isOnce } from '../server/once.ts'
+import type { Server } from '../server/server.ts'
+import type { VerifiedHolder } from '../server/trust.ts'
+import { connectHandler } from '../transport/fetch.ts'
+import { verifyRequest } from '../transport/http-signature.ts'
+import { publicDocuments } from '../transport/public-documents.ts'
+import { StateSeal } from '../transport/sealed-state.ts'
+
+export interface HttpAppOptions {
+  readonly server: Pick<Server, 'service' | 'bundle' | 'trust' | 'identity'>
+  /** Names under which requests may address this server. */
+  readonly audiences: readonly string[]
+  /** `https://...` in the OIDC discovery document; undefined: none is served. */
+  readonly issuer: string | undefined
+  /** 32 bytes that seal the state of unfinished attestations, the same for all replicas that answer for each other. */
+  readonly sealSecret: Uint8Array
+  /** Remembers what may come once; the same for all replicas, too. */
+  readonly uses: Pick<UseStore, 'take'>
+  readonly verify: VerifySignature
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** @param address of the client, without port; empty if unknown */
+export type HttpApp = (request: Request, address: string) => Promise<Response>
+
+const REFRESH_HINT_SECONDS = 300
+
+/**
+ * All that a server offers over HTTP, in the order in which it is tried: the API with signed requests, then the public documents.
+ * Node's HTTP listener and the fetch handlers of edge runtimes serve this same app.
+ */
+export function httpApp(options: HttpAppOptions): HttpApp {
+  const { server, audiences, issuer, uses, verify, clock, log } = options
+  const api = connectHandler({
+    service: server.service,
+    identity: () => {
+      const { chain, key } = server.identity()
+      return { chain, signer: key }
+    },
+    seal: new StateSeal(options.sealSecret, clock, uses),
+    uses,
+    isOnce,
+    clock,
+    log,
+    async authenticate(message, address) {
+      let peer: VerifiedHolder | undefined
+      await verifyRequest(message, {
+        audiences,
+        now: epochSeconds(clock),
+        verify,
+        verifyChain: async (chain) => {
+          peer = await server.trust.verifyPeer(chain)
+        },
+      })
+      return { peer: { via: 'x509', address, ...peer! } }
+    },
+  })
+  const documents = publicDocuments({
+    bundle: () => server.bundle.get(),
+    refreshHintSeconds: REFRESH_HINT_SECONDS,
+    issuer,
+  })
+  return async (request, address) => (await api(request, address)) ?? documents.fetch(request)
+}
