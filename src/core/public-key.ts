@@ -134,6 +134,8 @@ export function subjectKeyId(spki: Uint8Array): Uint8Array {
 export interface SignatureScheme {
   readonly kind: 'ecdsa' | 'rsa-pkcs1' | 'rsa-pss' | 'ed25519'
   readonly hash: 'SHA-256' | 'SHA-384' | 'SHA-512'
+  /** RSA-PSS: a salt as long as the key allows is taken too, beside one as long as the hash. */
+  readonly longSalt?: boolean
 }
 
 /** X.509 signature algorithms that are verified. SHA-1 and MD5 are not among them. */
@@ -215,7 +217,11 @@ export function webCryptoVerifier(subtle: SubtleCrypto = crypto.subtle): VerifyS
       keys.delete(id)
       if (keys.size >= MAX_IMPORTED_KEYS) keys.delete(keys.keys().next().value!)
       keys.set(id, imported)
-      return await subtle.verify(verifyParams, imported, signature as BufferSource, data as BufferSource)
+      const check = (params: unknown) =>
+        subtle.verify(params as AlgorithmIdentifier, imported, signature as BufferSource, data as BufferSource)
+      if (await check(verifyParams)) return true
+      if (!scheme.longSalt || scheme.kind !== 'rsa-pss' || key.kind !== 'rsa') return false
+      return await check({ ...verifyParams, saltLength: Math.ceil((key.bits - 1) / 8) - verifyParams.saltLength - 2 })
     } catch (error) {
       // A point that is not on its curve, an even modulus: the key verifies nothing.
       if (error instanceof Error && /Data|Operation|InvalidAccess/.test(error.name)) return false

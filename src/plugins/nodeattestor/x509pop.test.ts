@@ -1,8 +1,9 @@
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
-import { expect, test } from 'vitest'
+import { constants, createPrivateKey, generateKeyPairSync, sign } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
 import { AT, type Made, makeCertificate } from '../../../test/support/x509.ts'
-import { base64 } from '../../core/base64.ts'
+import { base64, fromBase64 } from '../../core/base64.ts'
 import { parseCertificate } from '../../core/certificate.ts'
+import { webCryptoVerifier } from '../../core/public-key.ts'
 import { parseTrustDomain } from '../../core/trust-domain.ts'
 import { x509PopAgentAttestor } from '../agent-nodeattestor/x509pop.ts'
 import { generateSigner, importSigner, nodeVerifier } from '../signer.ts'
@@ -63,10 +64,46 @@ test('a node that holds the key is attested, with what its certificates say as s
   expect(selectorValues.find((value) => /^serialnumber:([0-9a-f]{2})+$/.test(value))).toBeDefined()
 })
 
-test('an RSA key proves itself by RSA-PSS', async () => {
-  const key = await generateSigner('rsa-2048')
-  const rsa = await makeCertificate({ name: 'rsa', key }, middle)
-  expect((await attest(attestor(), agent([rsa, middle]))).selectorValues[0]).toBe('subject:cn:rsa')
+describe.each([
+  ['node:crypto', nodeVerifier],
+  ['Web Crypto', webCryptoVerifier],
+])('verifying with %s', (_, verifier) => {
+  test('an EC key proves itself, another one does not', async () => {
+    const server = attestor({ verify: verifier() })
+    expect((await attest(server)).selectorValues[0]).toBe('subject:cn:node-1')
+    await expect(attest(server, agent([await makeCertificate({ name: 'other' })]))).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    })
+  })
+
+  test.each([
+    ['of the hash, as ours make it', constants.RSA_PSS_SALTLEN_DIGEST],
+    ['that fills the key, as Go makes it', constants.RSA_PSS_SALTLEN_MAX_SIGN],
+  ])('an RSA key proves itself by RSA-PSS with a salt %s', async (_salt, saltLength) => {
+    const key = await generateSigner('rsa-2048')
+    const rsa = await makeCertificate({ name: 'rsa', key }, middle)
+    const server = attestor({ verify: verifier() })
+    expect((await attest(server, agent([rsa, middle]))).selectorValues[0]).toBe('subject:cn:rsa')
+
+    const step = await server.start(payload(rsa.der, middle.der), CONTEXT)
+    if (!('challenge' in step)) throw new Error('no challenge')
+    const challenge = fromBase64(JSON.parse(new TextDecoder().decode(step.challenge)).rsa_signature.nonce)
+    const nonce = new Uint8Array(32).fill(7)
+    const privateKey = createPrivateKey({ key: Buffer.from(key.exportPrivateKey()), format: 'der', type: 'pkcs8' })
+    const signature = sign('sha256', Buffer.concat([challenge, nonce]), {
+      key: privateKey,
+      padding: constants.RSA_PKCS1_PSS_PADDING,
+      saltLength,
+    })
+    const respond = (bytes: Uint8Array) =>
+      new TextEncoder().encode(JSON.stringify({ rsa_signature: { nonce: base64(nonce), signature: base64(bytes) } }))
+    expect(await server.resume(step.state, respond(new Uint8Array(signature)), CONTEXT)).toHaveProperty('attributes')
+    const spoiled = new Uint8Array(signature)
+    spoiled[9]! ^= 1
+    await expect(server.resume(step.state, respond(spoiled), CONTEXT)).rejects.toMatchObject({
+      message: 'challenge response verification failed: RSA signature verify failed',
+    })
+  })
 })
 
 test('the path comes from the template, in spiffe mode from the SVID', async () => {

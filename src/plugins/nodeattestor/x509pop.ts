@@ -1,13 +1,13 @@
-import { constants, createHash, createPublicKey, randomBytes, verify } from 'node:crypto'
-import { BlockList, isIP } from 'node:net'
 import { base64, fromBase64 } from '../../core/base64.ts'
 import { type Certificate, KEY_USAGE, parseCertificate, parseName } from '../../core/certificate.ts'
 import { type Clock, epochSeconds } from '../../core/clock.ts'
-import { hex } from '../../core/der.ts'
+import { concat, equalBytes, hex } from '../../core/der.ts'
 import { errorMessage, type StatusCode, StatusError } from '../../core/error.ts'
+import { parseIpAddress } from '../../core/ip-address.ts'
 import { verifyPath } from '../../core/path-validation.ts'
 import type { NodeAttestationContext, NodeAttestationStep, NodeAttestor } from '../../core/plugin.ts'
 import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
+import { sha1 } from '../../core/sha1.ts'
 import { spiffeId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { type AgentPath, parseAgentPathTemplate } from './agent-path-template.ts'
@@ -90,7 +90,7 @@ export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
       throw refused('PERMISSION_DENIED', `certificate verification failed: ${errorMessage(error)}`, error)
     }
     if (options.verifyClientIp) requireAddress(leaf, context.peerAddress)
-    const nonce = base64(randomBytes(NONCE_BYTES))
+    const nonce = base64(crypto.getRandomValues(new Uint8Array(NONCE_BYTES)))
     const state: State = { leaf: base64(leaf.der), authorities: path.slice(1).map(fingerprint), nonce }
     return { challenge: json(challengeFor(leaf, nonce)), state: json(state) }
   }
@@ -98,7 +98,7 @@ export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
   async function resume(state: Uint8Array, response: Uint8Array): Promise<NodeAttestationStep> {
     const { leaf: encodedLeaf, authorities, nonce } = JSON.parse(new TextDecoder().decode(state)) as State
     const leaf = parseCertificate(fromBase64(encodedLeaf))
-    verifyResponse(leaf, fromBase64(nonce), response)
+    await verifyResponse(leaf, fromBase64(nonce), response, options.verify)
     const sans = sanSelectors(leaf, options.trustDomain)
     const id = agentId(options.trustDomain, agentPath, leaf, mode === 'spiffe' ? svidPath(leaf, spiffePrefix) : '')
     const commonName = commonNameOf(leaf)
@@ -172,33 +172,38 @@ interface Response {
   readonly ecdsa_signature?: { readonly nonce: string; readonly r: string; readonly s: string } | null
 }
 
-function verifyResponse(leaf: Certificate, nonce: Uint8Array, bytes: Uint8Array): void {
+async function verifyResponse(
+  leaf: Certificate,
+  nonce: Uint8Array,
+  bytes: Uint8Array,
+  verify: VerifySignature,
+): Promise<void> {
   let answer: Response | null
   try {
     answer = JSON.parse(new TextDecoder().decode(bytes))
   } catch (error) {
     throw refused('INVALID_ARGUMENT', `unable to unmarshal challenge response: ${errorMessage(error)}`, error)
   }
-  const info = parsePublicKey(leaf.spki)
-  const key = createPublicKey({ key: Buffer.from(leaf.spki), format: 'der', type: 'spki' })
-  if (info.kind === 'rsa') {
+  const key = parsePublicKey(leaf.spki)
+  if (key.kind === 'rsa') {
     const rsa = answer?.rsa_signature
     if (!rsa) throw unproven('expecting RSA response')
-    const options = { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO }
     const signature = field(rsa.signature)
-    if (!verify('sha256', bothNonces(nonce, rsa.nonce), options, signature))
+    // Go fills the key with salt unless told otherwise, and SPIRE's agents do not tell it.
+    const scheme = { kind: 'rsa-pss', hash: 'SHA-256', longSalt: true } as const
+    if (!(await verify(key, scheme, bothNonces(nonce, rsa.nonce), signature)))
       throw unproven('RSA signature verify failed')
     return
   }
   const ecdsa = answer?.ecdsa_signature
   if (!ecdsa) throw unproven('expecting ECDSA response')
-  const size = info.kind === 'ec' ? info.coordinateBytes : 0
+  const size = key.kind === 'ec' ? key.coordinateBytes : 0
   const signature = new Uint8Array(2 * size)
   const numbers = [field(ecdsa.r), field(ecdsa.s)]
   if (numbers.some((number) => number.length > size)) throw unproven('ECDSA signature verify failed')
   for (const [index, number] of numbers.entries()) signature.set(number, (index + 1) * size - number.length)
   const data = bothNonces(nonce, ecdsa.nonce)
-  if (!verify('sha256', data, { key, dsaEncoding: 'ieee-p1363' }, signature)) {
+  if (!(await verify(key, { kind: 'ecdsa', hash: 'SHA-256' }, data, signature))) {
     throw unproven('ECDSA signature verify failed')
   }
 }
@@ -206,7 +211,7 @@ function verifyResponse(leaf: Certificate, nonce: Uint8Array, bytes: Uint8Array)
 function bothNonces(challenge: Uint8Array, response: string): Uint8Array {
   const own = field(response)
   if (own.length !== NONCE_BYTES) throw unproven('invalid response nonce')
-  return Buffer.concat([challenge, own])
+  return concat([challenge, own])
 }
 
 /** A byte field of the response. */
@@ -220,15 +225,10 @@ function field(text: unknown): Uint8Array {
 }
 
 function requireAddress(leaf: Certificate, peerAddress: string): void {
-  const family = isIP(peerAddress)
-  if (family === 0) throw refused('INTERNAL', 'client IP not available for verification')
-  const allowed = new BlockList()
-  for (const name of leaf.subjectAltNames) {
-    if (name.type !== IP_NAME) continue
-    if (name.value.length === 4) allowed.addAddress(name.value.join('.'), 'ipv4')
-    else if (name.value.length === 16) allowed.addAddress(hex(name.value).replace(/(.{4})(?!$)/g, '$1:'), 'ipv6')
-  }
-  if (!allowed.check(peerAddress, family === 4 ? 'ipv4' : 'ipv6')) {
+  const address = parseIpAddress(peerAddress)
+  if (!address) throw refused('INTERNAL', 'client IP not available for verification')
+  const allowed = leaf.subjectAltNames.filter(({ type }) => type === IP_NAME)
+  if (!allowed.some(({ value }) => equalBytes(value, address))) {
     throw refused('PERMISSION_DENIED', `client IP ${peerAddress} does not match any certificate IP SAN`)
   }
 }
@@ -276,7 +276,7 @@ function commonNameOf(leaf: Certificate): string {
 
 /** SHA-1 names a certificate here, as everywhere in SPIRE; it protects nothing. */
 function fingerprint(certificate: Certificate): string {
-  return createHash('sha1').update(certificate.der).digest('hex')
+  return hex(sha1(certificate.der))
 }
 
 function serialHex(certificate: Certificate): string {

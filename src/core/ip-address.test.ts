@@ -1,0 +1,51 @@
+import { BlockList, isIP } from 'node:net'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { hex } from './der.ts'
+import { parseIpAddress } from './ip-address.ts'
+
+test.each([
+  ['192.0.2.9', 'c0000209'],
+  ['::1', '00000000000000000000000000000001'],
+  ['::', '00000000000000000000000000000000'],
+  ['2001:db8::a:1', '20010db80000000000000000000a0001'],
+  ['1:2:3:4:5:6:7:8', '00010002000300040005000600070008'],
+  ['64:ff9b::192.0.2.33', '0064ff9b0000000000000000c0000221'],
+  ['::ffff:192.0.2.9', 'c0000209'],
+])('%s is %s', (text, expected) => {
+  expect(hex(parseIpAddress(text)!)).toBe(expected)
+})
+
+test.each([
+  '',
+  '1.2.3',
+  '1.2.3.256',
+  '01.2.3.4',
+  '1:2:3:4:5:6:7',
+  '1:2:3:4:5:6:7:8:9',
+  '1::2::3',
+  ':1',
+  '1:',
+  '::1%lo',
+  '1:2:3:4:5:6:7:8::',
+  'g::',
+  '::1.2.3.4:5',
+])('%j is no address', (text) => expect(parseIpAddress(text)).toBeUndefined())
+
+test('it takes what node:net takes, and means the same', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(fc.ipV6(), fc.ipV4(), fc.string({ unit: fc.constantFrom(...':.0123456789af'), maxLength: 20 })),
+      (text) => {
+        const parsed = parseIpAddress(text)
+        expect(parsed !== undefined).toBe(isIP(text) !== 0)
+        if (!parsed) return
+        const list = new BlockList()
+        if (parsed.length === 4) list.addAddress(parsed.join('.'), 'ipv4')
+        else list.addAddress(hex(parsed).replace(/(.{4})(?!$)/g, '$1:'), 'ipv6')
+        expect(list.check(text, isIP(text) === 4 ? 'ipv4' : 'ipv6')).toBe(true)
+      },
+    ),
+    { numRuns: 2000 },
+  )
+})
