@@ -18,7 +18,15 @@ export interface Store {
   readonly joinTokens: JoinTokenStore
   readonly relationships: RelationshipStore
   readonly journals: JournalStore
+  readonly uses: UseStore
+  readonly leases: LeaseStore
+  readonly keys: WrappedKeyStore
   readonly changes: ChangeLog
+  /**
+   * The parts that rotation writes, each of whose writes fails as a whole once the lease has another owner or fence.
+   * @throws StatusError ABORTED from such a write
+   */
+  guarded(lease: Lease): Pick<Store, 'bundles' | 'journals' | 'keys'>
   close(): Promise<void>
 }
 

@@ -1,6 +1,5 @@
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
-import { sharedStore } from '../../test/support/shared-store.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import { hex } from '../core/der.ts'
 import { validateJwtSvid } from '../core/jwt-svid.ts'
@@ -29,8 +28,7 @@ const kek = { version: '1', key: new Uint8Array(32).fill(1) }
 async function world() {
   const time = { now: START }
   const clock = { nowMs: () => time.now * 1000 }
-  const libsql = await openLibsqlStore({ log: silentLog, clock })
-  const store = sharedStore(libsql)
+  const store = await openLibsqlStore({ log: silentLog, clock })
 
   async function replica(
     changes: { store?: AuthorityStore; keks?: (typeof kek)[]; upstream?: UpstreamAuthority } = {},
@@ -56,7 +54,7 @@ async function world() {
     return { ca, manager }
   }
 
-  const bundle = async () => (await libsql.bundles.get(trustDomain))!
+  const bundle = async () => (await store.bundles.get(trustDomain))!
   /** Authorities that have not ended. */
   const living = async () => {
     const { x509Authorities, jwtAuthorities, witAuthorities } = await bundle()
@@ -77,7 +75,7 @@ async function world() {
     await validateJwtSvid({ token, audience: ['a'], authoritiesOf, at: time.now, verify })
     return hex(parseCertificate(chain[0]!).authorityKeyId!)
   }
-  return { time, clock, libsql, store, replica, bundle, living, sign }
+  return { time, clock, store, replica, bundle, living, sign }
 }
 
 const OPTIONS = {
@@ -108,13 +106,13 @@ function newCa(clock: { nowMs(): number }): Ca {
 const noPause = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 test('replicas that start at once make one authority of each kind, and all sign with it', async () => {
-  const { replica, living, sign, libsql } = await world()
+  const { replica, living, sign, store } = await world()
   const replicas = await Promise.all([replica(), replica(), replica()])
   await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
   const { x509, jwt, wit } = await living()
   expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
   expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
-  expect(await libsql.journals.list()).toHaveLength(1)
+  expect(await store.journals.list()).toHaveLength(1)
 })
 
 test('replicas that rotate at once prepare one successor and change over together', async () => {
@@ -173,11 +171,11 @@ test('signing asks the database for nothing while what is known is fresh, and on
 })
 
 test('keys of one process need no lease, and neither signing nor looking after them reads anything', async () => {
-  const { clock, libsql, time } = await world()
+  const { clock, store, time } = await world()
   const ca = newCa(clock)
   const keyManager = memoryKeyManager()
   const manager = await CaManager.load(OPTIONS, {
-    store: libsql,
+    store,
     keyManager,
     ca,
     verify,
@@ -186,7 +184,7 @@ test('keys of one process need no lease, and neither signing nor looking after t
     log: silentLog,
   })
   await manager.start(noPause)
-  const used = [vi.spyOn(libsql.journals, 'list'), vi.spyOn(libsql.journals, 'save'), vi.spyOn(libsql.bundles, 'get')]
+  const used = [vi.spyOn(store.journals, 'list'), vi.spyOn(store.journals, 'save'), vi.spyOn(store.bundles, 'get')]
   time.now += 600
   await manager.rotate()
   await manager.refresh()
@@ -295,7 +293,7 @@ test.each(
 )(
   'an owner that dies at age %i after %i writes leaves nothing that the next one cannot finish',
   async (age, writes) => {
-    const { replica, store, time, living, sign, libsql } = await world()
+    const { replica, store, time, living, sign } = await world()
     const one = await replica()
     if (age > 0) {
       await one.manager.start(noPause)
@@ -319,7 +317,7 @@ test.each(
     expect([x509.length, jwt.length, wit.length]).toEqual([expected, expected, expected])
     expect(await sign(three.ca)).toBe(await sign(one.ca))
     expect(three.manager.x509Slots.current.letter).toBe(age > DAY / 2 + 1 ? 'B' : 'A')
-    expect(await libsql.journals.list()).toHaveLength(1)
+    expect(await store.journals.list()).toHaveLength(1)
   },
 )
 
@@ -348,14 +346,14 @@ test('however replicas come, go, sleep and rotate, at most three authorities of 
 }, 30_000)
 
 test('a lost key-encryption key stops a replica with a clear error and changes nothing', async () => {
-  const { replica, store, bundle, libsql } = await world()
+  const { replica, store, bundle } = await world()
   await (await replica()).manager.start(noPause)
-  const before = [[...store.keys.rows.values()], await bundle(), await libsql.journals.list()]
+  const before = [await store.keys.list(), await bundle(), await store.journals.list()]
   const other = { version: '2', key: new Uint8Array(32).fill(2) }
   await expect(replica({ keks: [other] })).rejects.toThrow(
     'is wrapped with version "1" of the key-encryption key, which is not configured (configured: "2")',
   )
-  expect([[...store.keys.rows.values()], await bundle(), await libsql.journals.list()]).toEqual(before)
+  expect([await store.keys.list(), await bundle(), await store.journals.list()]).toEqual(before)
 })
 
 test('a new key-encryption key wraps all keys anew at the next look, and signing goes on', async () => {
@@ -365,7 +363,7 @@ test('a new key-encryption key wraps all keys anew at the next look, and signing
   const other = { version: '2', key: new Uint8Array(32).fill(2) }
   const two = await replica({ keks: [other, kek] })
   await two.manager.rotate()
-  expect(new Set([...store.keys.rows.values()].map(({ kekVersion }) => kekVersion))).toEqual(new Set(['2']))
+  expect(new Set((await store.keys.list()).map(({ kekVersion }) => kekVersion))).toEqual(new Set(['2']))
   time.now += 6
   expect(await sign(one.ca)).toBe(await sign(two.ca))
   const three = await replica({ keks: [other] })
@@ -373,9 +371,9 @@ test('a new key-encryption key wraps all keys anew at the next look, and signing
 })
 
 test('a store without leases is refused for shared keys', async () => {
-  const { libsql, replica } = await world()
-  const { keys } = sharedStore(libsql)
-  await expect(replica({ store: { bundles: libsql.bundles, journals: libsql.journals, keys } })).rejects.toThrow(
+  const { store, replica } = await world()
+  const { bundles, journals, keys } = store
+  await expect(replica({ store: { bundles, journals, keys } })).rejects.toThrow(
     'the data store cannot keep keys that replicas share',
   )
 })

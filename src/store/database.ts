@@ -38,13 +38,19 @@ export interface Database {
    * reading and writing collides on the number of the change, and `decide` runs again on what is there then.
    */
   write<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>): Promise<T>
+  /**
+   * The same database with a condition on its writes: a statement in front of each batch that fails, and the batch with it, where the
+   * condition does not hold. `refuse` makes the error of such a failure, undefined of any other.
+   */
+  guarded(condition: Statement, refuse: (error: Error) => Error | undefined): Database
   subscribe(listener: (changes: readonly Change[]) => void): () => void
   /** Waits for writes that were asked for, then closes. */
   close(): Promise<void>
 }
 
 const MAX_ATTEMPTS = 8
-const SEQUENCE_TAKEN = 'UNIQUE constraint failed: changes.sequence'
+/** Somebody else took the number that was read: to be read again. */
+const NUMBER_TAKEN = /UNIQUE constraint failed: (changes\.sequence|ca_journals\.id)/
 
 const INSERT_CHANGES = `INSERT INTO changes (sequence, kind, key, created_at)
 SELECT value ->> 0, value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
@@ -75,7 +81,12 @@ export function createDatabase(
     }
   }
 
-  async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>): Promise<T> {
+  interface Guard {
+    readonly condition: Statement
+    readonly refuse: (error: Error) => Error | undefined
+  }
+
+  async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>, guard?: Guard): Promise<T> {
     for (let attempts = 1; ; attempts++) {
       head ??= await readHead(driver.run)
       const first = head + 1
@@ -85,11 +96,11 @@ export function createDatabase(
       const rows = JSON.stringify(numbered.map((change) => [change.sequence, change.kind, change.key]))
       const log = numbered.length === 0 ? [] : [{ sql: INSERT_CHANGES, args: [rows, nowSeconds()] }]
       try {
-        await driver.batch([...log, ...statements])
+        await driver.batch([...(guard ? [guard.condition] : []), ...log, ...statements])
       } catch (error) {
         head = undefined
-        if (attempts < MAX_ATTEMPTS && error instanceof Error && error.message.includes(SEQUENCE_TAKEN)) continue
-        throw error
+        if (attempts < MAX_ATTEMPTS && error instanceof Error && NUMBER_TAKEN.test(error.message)) continue
+        throw (error instanceof Error && guard?.refuse(error)) || error
       }
       head = first + numbered.length - 1
       if (numbered.length > 0) tell(numbered)
@@ -97,13 +108,14 @@ export function createDatabase(
     }
   }
 
-  return {
+  const databaseWith = (guard?: Guard): Database => ({
     run: driver.run,
     write(decide) {
-      const done = tail.then(() => attempt(decide))
+      const done = tail.then(() => attempt(decide, guard))
       tail = done.catch(() => undefined)
       return done
     },
+    guarded: (condition, refuse) => databaseWith({ condition, refuse }),
     subscribe(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -112,13 +124,20 @@ export function createDatabase(
       await tail
       await driver.close()
     },
-  }
+  })
+  return databaseWith()
 }
 
 /** The number of the newest change, 0 if there was none. */
 export async function readHead(run: SqlDriver['run']): Promise<number> {
   const [row] = await run({ sql: 'SELECT coalesce(max(sequence), 0) AS head FROM changes', args: [] })
   return Number(row!.head)
+}
+
+/** A column of bytes: drivers return ArrayBuffer or Buffer. */
+export function bytesOf(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+  return new Uint8Array(value as ArrayBuffer)
 }
 
 /** SPIRE's prefix on what the database said. */

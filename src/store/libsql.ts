@@ -12,8 +12,11 @@ import { changeLog } from './queries/changes.ts'
 import { entryStore } from './queries/entries.ts'
 import { joinTokenStore } from './queries/join-tokens.ts'
 import { journalStore } from './queries/journals.ts'
+import { guardedByLease, leaseStore } from './queries/leases.ts'
 import { nodeStore } from './queries/nodes.ts'
 import { relationshipStore } from './queries/relationships.ts'
+import { useStore } from './queries/uses.ts'
+import { wrappedKeyStore } from './queries/wrapped-keys.ts'
 
 /** Where the database is: a file, `:memory:`, or the URL of a libsql server. */
 export interface LibsqlOptions {
@@ -72,7 +75,14 @@ export function createStore(driver: SqlDriver, clock: Clock, log: Log): Store {
     joinTokens: joinTokenStore(database),
     relationships: relationshipStore(database),
     journals: journalStore(database),
+    uses: useStore(database),
+    leases: leaseStore(database),
+    keys: wrappedKeyStore(database),
     changes: changeLog(database),
+    guarded(lease) {
+      const guarded = guardedByLease(database, lease)
+      return { bundles: bundleStore(guarded), journals: journalStore(guarded), keys: wrappedKeyStore(guarded) }
+    },
     close: () => database.close(),
   }
 }

@@ -15,4 +15,6 @@ export const {
   journals,
   changes,
   leases,
+  wrappedKeys,
+  uses,
 } = define(sqlite)

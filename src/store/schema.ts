@@ -175,6 +175,22 @@ export function define(kit: ColumnKit) {
     fence: kit.integer('fence').notNull(),
   })
 
+  /** Private keys of authorities that replicas share, wrapped under a key of the platform. */
+  const wrappedKeys = kit.table('wrapped_keys', {
+    id: kit.text('id').primaryKey(),
+    keyType: kit.text('key_type').notNull(),
+    publicKey: kit.bytes('public_key').notNull(),
+    wrapped: kit.bytes('wrapped').notNull(),
+    kekVersion: kit.text('kek_version').notNull(),
+  })
+
+  /** What may happen once: nonces and exchanged tokens, until they could not be used anyway. */
+  const uses = kit.table(
+    'uses',
+    { key: kit.text('key').primaryKey(), expiresAt: kit.integer('expires_at').notNull() },
+    (table) => [kit.index('idx_uses_expires_at').on(table.expiresAt)],
+  )
+
   return {
     bundles,
     attestedNodes,
@@ -188,5 +204,7 @@ export function define(kit: ColumnKit) {
     journals,
     changes,
     leases,
+    wrappedKeys,
+    uses,
   }
 }

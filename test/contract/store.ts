@@ -48,6 +48,7 @@ function bundle(trustDomain: typeof TD, changes: Partial<Bundle> = {}): Bundle {
   }
 }
 
+const bytes = Uint8Array.of(1, 2, 3)
 const key = (keyId: string) => ({ keyId, publicKey: new Uint8Array([1, 2, 3]), expiresAt: 0, tainted: false })
 const root = (fill: number) => ({ der: new Uint8Array(10).fill(fill), tainted: false })
 
@@ -394,6 +395,82 @@ export function storeSuite(open: () => Promise<Store>): void {
     expect(await journals.list()).toEqual([{ id: row, activeX509AuthorityId: 'y', data: new Uint8Array([1]) }])
     await journals.delete(row)
     expect(await journals.list()).toEqual([])
+  })
+
+  test('a lease has one owner until it ends or is given back, and its fence only grows', async () => {
+    const { leases } = await open()
+    const first = await leases.take('l', 'one', NOW, 30)
+    expect(first).toEqual({ name: 'l', owner: 'one', fence: 1 })
+    expect(await leases.take('l', 'two', NOW + 29, 30)).toBeUndefined()
+    expect(await leases.take('other', 'two', NOW, 30)).toMatchObject({ fence: 1 })
+    expect(await leases.take('l', 'one', NOW + 29, 30)).toMatchObject({ owner: 'one', fence: 2 })
+    const second = await leases.take('l', 'two', NOW + 59, 30)
+    expect(second).toEqual({ name: 'l', owner: 'two', fence: 3 })
+    await leases.release(first!)
+    expect(await leases.take('l', 'one', NOW + 60, 30)).toBeUndefined()
+    await leases.release(second!)
+    expect(await leases.take('l', 'one', NOW + 60, 30)).toMatchObject({ fence: 4 })
+    const [winner, ...others] = (
+      await Promise.all(['a', 'b', 'c'].map((owner) => leases.take('race', owner, NOW, 30)))
+    ).filter((lease) => lease !== undefined)
+    expect(winner).toBeDefined()
+    expect(others).toEqual([])
+  })
+
+  test('what is guarded by a lease is written while it is held, and not at all after', async () => {
+    const store = await open()
+    const { leases, bundles, journals, keys, changes } = store
+    const late = store.guarded((await leases.take('l', 'one', NOW, 30))!)
+    const wrapped = { id: 'k', keyType: 'ec-p256', publicKey: bytes, wrapped: bytes, kekVersion: '1' } as const
+    await late.bundles.append({ trustDomain: TD, jwtAuthorities: [key('a')] })
+    await late.keys.save(wrapped)
+    const id = await late.journals.save({ id: 0, activeX509AuthorityId: 'x', data: bytes })
+    const state = async () => [await bundles.get(TD), await keys.list(), await journals.list(), await changes.head()]
+    const before = await state()
+    const next = store.guarded((await leases.take('l', 'two', NOW + 30, 30))!)
+    const writes = [
+      () => late.bundles.append({ trustDomain: TD, jwtAuthorities: [key('b')] }),
+      () => late.bundles.change(TD, (bundle) => ({ ...bundle, sequenceNumber: 99 })),
+      () => late.keys.save({ ...wrapped, kekVersion: '2' }),
+      () => late.keys.delete('k'),
+      () => late.journals.save({ id, activeX509AuthorityId: 'y', data: bytes }),
+      () => late.journals.save({ id: 0, activeX509AuthorityId: 'z', data: bytes }),
+      () => late.journals.delete(id),
+    ]
+    for (const write of writes) await expect(write()).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(await state()).toEqual(before)
+    await next.bundles.append({ trustDomain: TD, jwtAuthorities: [key('b')] })
+    expect((await bundles.get(TD))!.jwtAuthorities).toHaveLength(2)
+    const never = store.guarded({ name: 'none', owner: 'one', fence: 1 })
+    await expect(never.keys.save(wrapped)).rejects.toMatchObject({ code: 'ABORTED' })
+  })
+
+  test('a wrapped key is kept as it was given until it is replaced or deleted', async () => {
+    const { keys } = await open()
+    const wrapped = { id: 'k', keyType: 'ec-p256', publicKey: bytes, wrapped: bytes, kekVersion: '1' } as const
+    expect(await keys.get('k')).toBeUndefined()
+    await keys.save(wrapped)
+    await keys.save({ ...wrapped, id: 'a', keyType: 'rsa-4096' })
+    expect(await keys.get('k')).toEqual(wrapped)
+    const other = { ...wrapped, keyType: 'ec-p384', wrapped: Uint8Array.of(9), kekVersion: '2' } as const
+    await keys.save(other)
+    expect(await keys.list()).toEqual([{ ...wrapped, id: 'a', keyType: 'rsa-4096' }, other])
+    await keys.delete('k')
+    expect((await keys.list()).map(({ id }) => id)).toEqual(['a'])
+  })
+
+  test('what may happen once happens once until its mark ends', async () => {
+    const { uses } = await open()
+    expect(await uses.take('n', NOW + 60, NOW)).toBe(true)
+    expect(await uses.take('n', NOW + 90, NOW + 59)).toBe(false)
+    expect(await uses.take('m', NOW + 60, NOW)).toBe(true)
+    expect(await uses.take('n', NOW + 120, NOW + 60)).toBe(true)
+    const taken = await Promise.all([1, 2, 3].map(() => uses.take('race', NOW + 60, NOW)))
+    expect(taken.filter(Boolean)).toHaveLength(1)
+    await uses.prune(NOW + 60)
+    expect(await uses.take('m', NOW + 120, NOW)).toBe(true)
+    expect(await uses.take('n', NOW + 120, NOW)).toBe(false)
+    await expect(uses.take('x'.repeat(513), NOW, NOW)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
   })
 
   test('each write is in the change log without gaps, and told before it is done', async () => {

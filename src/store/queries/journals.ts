@@ -1,5 +1,5 @@
 import type { JournalStore } from '../../core/store.ts'
-import { type Database, recordNotFound } from '../database.ts'
+import { bytesOf, type Database, recordNotFound } from '../database.ts'
 
 /** CA journals, one row a server. */
 export function journalStore(database: Database): JournalStore {
@@ -18,19 +18,16 @@ export function journalStore(database: Database): JournalStore {
 
     save: ({ id, activeX509AuthorityId, data }) =>
       database.write(async (run) => {
-        const statement =
-          id === 0
-            ? {
-                sql: 'INSERT INTO ca_journals (data, active_x509_authority_id) VALUES (?1, ?2)',
-                args: [data, activeX509AuthorityId],
-              }
-            : {
-                sql: 'UPDATE ca_journals SET data = ?1, active_x509_authority_id = ?2 WHERE id = ?3',
-                args: [data, activeX509AuthorityId, id],
-              }
-        const [row] = await run({ ...statement, sql: `${statement.sql} RETURNING id` })
+        if (id === 0) {
+          const [row] = await run({ sql: 'SELECT coalesce(max(id), 0) + 1 AS id FROM ca_journals', args: [] })
+          const fresh = Number(row!.id)
+          const sql = 'INSERT INTO ca_journals (id, data, active_x509_authority_id) VALUES (?1, ?2, ?3)'
+          return { statements: [{ sql, args: [fresh, data, activeX509AuthorityId] }], changes: [], result: fresh }
+        }
+        const [row] = await run({ sql: 'SELECT id FROM ca_journals WHERE id = ?1', args: [id] })
         if (!row) throw recordNotFound()
-        return { statements: [], changes: [], result: Number(row.id) }
+        const sql = 'UPDATE ca_journals SET data = ?1, active_x509_authority_id = ?2 WHERE id = ?3'
+        return { statements: [{ sql, args: [data, activeX509AuthorityId, id] }], changes: [], result: id }
       }),
 
     delete: (id) =>
@@ -40,10 +37,4 @@ export function journalStore(database: Database): JournalStore {
         result: undefined,
       })),
   }
-}
-
-/** Drivers return ArrayBuffer or Buffer. */
-function bytesOf(value: unknown): Uint8Array {
-  if (value instanceof Uint8Array) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-  return new Uint8Array(value as ArrayBuffer)
 }
