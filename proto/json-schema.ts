@@ -64,6 +64,7 @@ export const METHODS: Readonly<Record<string, string>> = {
   '/spire.api.server.trustdomain.v1.TrustDomain/GetFederationRelationship': 'spire.api.server.trustdomain.v1.GetFederationRelationshipRequest spire.api.types.FederationRelationship',
   '/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships': 'spire.api.server.trustdomain.v1.ListFederationRelationshipsRequest spire.api.server.trustdomain.v1.ListFederationRelationshipsResponse',
   '/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle': 'spire.api.server.trustdomain.v1.RefreshBundleRequest google.protobuf.Empty',
+  '/turret.changes.v1.Changes/Poll': 'turret.changes.v1.PollRequest turret.changes.v1.PollResponse',
   '/turret.changes.v1.Changes/Watch': 'turret.changes.v1.WatchRequest turret.changes.v1.WatchResponse',
 }
 
@@ -232,6 +233,8 @@ export const MESSAGES: Readonly<Record<string, string>> = {
   'spire.api.types.WITSVID': 'token 1 string,id 2 spire.api.types.SPIFFEID,expires_at 3 int64,issued_at 4 int64,hint 5 string',
   'spire.api.types.X509Certificate': 'asn1 1 bytes,tainted 2 bool',
   'spire.api.types.X509SVID': 'cert_chain 1 *bytes,id 2 spire.api.types.SPIFFEID,expires_at 3 int64,hint 4 string',
+  'turret.changes.v1.PollRequest': 'cursor 1 string,wait_ms 2 int32',
+  'turret.changes.v1.PollResponse': 'bundle 1 bool,entries 2 bool,cursor 3 string,poll_again_ms 4 int32',
   'turret.changes.v1.WatchRequest': '',
   'turret.changes.v1.WatchResponse': 'bundle 1 bool,entries 2 bool',
 }

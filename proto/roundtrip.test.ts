@@ -259,7 +259,7 @@ const SERVICES: Readonly<Record<string, number>> = {
   'spire.api.server.logger.v1.Logger': 3,
   'spire.api.server.svid.v1.SVID': 7,
   'spire.api.server.trustdomain.v1.TrustDomain': 6,
-  'turret.changes.v1.Changes': 1,
+  'turret.changes.v1.Changes': 2,
 }
 
 test('services are called what they are called on the wire, with all their methods', () => {

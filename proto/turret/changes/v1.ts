@@ -7,7 +7,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
-/** What agents and servers below hold open so that they need not poll. SPIRE has no such call; they poll where it is missing. */
+/** How agents and servers below learn of news without polling everything. SPIRE has no such calls; they poll where these are missing. */
 
 export interface WatchRequest {
 }
@@ -17,6 +17,21 @@ export interface WatchResponse {
   bundle: boolean;
   /** The entries that the caller may serve. */
   entries: boolean;
+}
+
+export interface PollRequest {
+  /** Of the last answer. Empty, or older than what the server remembers: the answer comes at once and says to look at everything. */
+  cursor: string;
+  /** How long the caller would wait; the server may answer earlier. */
+  waitMs: number;
+}
+
+export interface PollResponse {
+  bundle: boolean;
+  entries: boolean;
+  cursor: string;
+  /** When to ask again; 0: at once, the server waits. */
+  pollAgainMs: number;
 }
 
 function createBaseWatchRequest(): WatchRequest {
@@ -96,6 +111,142 @@ export const WatchResponse: MessageFns<WatchResponse> = {
             }
 
             message.entries = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePollRequest(): PollRequest {
+  return { cursor: "", waitMs: 0 };
+}
+
+export const PollRequest: MessageFns<PollRequest> = {
+  encode(message: PollRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cursor !== "") {
+      writer.uint32(10).string(message.cursor);
+    }
+    if (message.waitMs !== 0) {
+      writer.uint32(16).int32(message.waitMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PollRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePollRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waitMs = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePollResponse(): PollResponse {
+  return { bundle: false, entries: false, cursor: "", pollAgainMs: 0 };
+}
+
+export const PollResponse: MessageFns<PollResponse> = {
+  encode(message: PollResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.bundle !== false) {
+      writer.uint32(8).bool(message.bundle);
+    }
+    if (message.entries !== false) {
+      writer.uint32(16).bool(message.entries);
+    }
+    if (message.cursor !== "") {
+      writer.uint32(26).string(message.cursor);
+    }
+    if (message.pollAgainMs !== 0) {
+      writer.uint32(32).int32(message.pollAgainMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PollResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePollResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.bundle = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.entries = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pollAgainMs = reader.int32();
             continue;
           }
         }
