@@ -1,9 +1,11 @@
-import { WatchRequest, WatchResponse } from '../proto/turret/changes/v1.ts'
+import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../proto/turret/changes/v1.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
+import { changeFeed, POLL_TIMEOUT_MS } from '../src/rpc/change-feed.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 
 const WATCH = { path: '/turret.changes.v1.Changes/Watch', request: WatchRequest, response: WatchResponse }
+const POLL = { path: '/turret.changes.v1.Changes/Poll', request: PollRequest, response: PollResponse }
 const RETRY_MS = 5_000
 
 /** Who is told of news. */
@@ -22,14 +24,21 @@ export interface FeedOptions {
 }
 
 /**
- * Holds the server's change feed open, so that news reach the agent at once and not with the next poll. A SPIRE server has no such
- * feed: then polling is all there is.
+ * Follows the server's change feed, so that news reach the agent at once and not with the next sync. A SPIRE server has no such
+ * feed: then syncing from time to time is all there is.
  */
 export async function followServer(listener: FeedListener, { random, wait, log, signal }: FeedOptions): Promise<void> {
   while (!signal.aborted) {
     try {
       let first = true
-      for await (const _ of listener.connection.serverStream(WATCH, {}, { signal })) {
+      // The connection is replaced when the agent's identity is; a poll takes the one of its time.
+      const calls = {
+        watch: (until: AbortSignal) => listener.connection.serverStream(WATCH, {}, { signal: until }),
+        poll: (request: PollRequest, until: AbortSignal) =>
+          listener.connection.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
+      }
+      const preferPolling = listener.connection.preferPolling ?? false
+      for await (const _ of changeFeed(calls, { preferPolling, wait, signal })) {
         // The first message only says that the feed is open; what it would tell was just synced.
         if (!first) listener.syncSoon()
         first = false

@@ -52,8 +52,8 @@ const POLICY_ROWS: readonly (readonly [service: string, methods: string, who: re
   ['spire.api.server.agent.v1.Agent', 'RenewAgent PostStatus', AGENT],
   ['spire.api.server.svid.v1.SVID', 'NewDownstreamX509CA', DOWNSTREAM],
   ['spire.api.server.bundle.v1.Bundle', 'PublishJWTAuthority PublishWITAuthority', DOWNSTREAM],
-  // Ours alone: what agents and servers below hold open instead of polling.
-  ['turret.changes.v1.Changes', 'Watch', ['agent', 'downstream']],
+  // Ours alone: what agents and servers below follow instead of polling everything.
+  ['turret.changes.v1.Changes', 'Watch Poll', ['agent', 'downstream']],
 ]
 
 /** SPIRE's default policy by full method name. */

@@ -10,6 +10,7 @@ import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Store } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
 import type { Ca } from './ca.ts'
+import type { ChangeTail } from './change-tail.ts'
 import type { OwnBundle } from './own-bundle.ts'
 
 /** Finds entries; an index kept by the change log on Node, SQL at the edge. */
@@ -39,6 +40,8 @@ export interface ServerDeps {
   readonly bundle: OwnBundle
   readonly entries: EntryLookup
   readonly nodes: NodeLookup
+  /** Only where this process is told of every write, its own and those of others. */
+  readonly changeTail?: ChangeTail
   readonly verify: VerifySignature
   /** By name, without join_token. */
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>

@@ -8,13 +8,13 @@ import * as loggerApi from '../../proto/spire/api/server/logger/v1.ts'
 import * as svidApi from '../../proto/spire/api/server/svid/v1.ts'
 import * as trustDomainApi from '../../proto/spire/api/server/trustdomain/v1.ts'
 import * as types from '../../proto/spire/api/types.ts'
-import { WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
+import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
 import { StatusError } from '../core/error.ts'
 import { bidi, type MessageType, type Method, serverStream, type UnaryMethod, unary } from '../rpc/method.ts'
 import * as agent from './agent.ts'
 import { attestAgent } from './attest-agent.ts'
 import * as bundle from './bundle.ts'
-import { watchChanges } from './changes.ts'
+import { pollChanges, watchChanges } from './changes.ts'
 import { getInfo } from './debug.ts'
 import type { ServerDeps } from './deps.ts'
 import * as entry from './entry.ts'
@@ -200,6 +200,7 @@ export const TCP_METHODS: readonly Method<ServerDeps>[] = [
     response: WatchResponse,
     handle: watchChanges,
   }),
+  row('/turret.changes.v1.Changes/Poll', PollRequest, PollResponse, pollChanges),
 ]
 
 /** What it answers on the admin socket. */

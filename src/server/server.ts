@@ -11,6 +11,7 @@ import type { Wait } from '../rpc/rate-limit.ts'
 import type { BoundService } from '../rpc/service.ts'
 import { Ca } from './ca.ts'
 import { CaManager, type CaManagerOptions } from './ca-manager.ts'
+import type { ChangeTail } from './change-tail.ts'
 import type { EntryLookup, LogControl, NodeLookup, ServerDeps } from './deps.ts'
 import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
 import { OwnBundle } from './own-bundle.ts'
@@ -47,6 +48,8 @@ export interface ServerParts {
   /** An index in memory where one process lives long, SQL elsewhere. */
   readonly entries: EntryLookup
   readonly nodes: NodeLookup
+  /** Only where this process is told of every write: see ServerDeps. */
+  readonly changeTail?: ChangeTail
   readonly verify: VerifySignature
   /** Makes the key of the server's own SVID. */
   readonly newKey: (type: KeyType) => Promise<Signer>
@@ -131,6 +134,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     bundle,
     entries: parts.entries,
     nodes: parts.nodes,
+    ...(parts.changeTail ? { changeTail: parts.changeTail } : {}),
     verify,
     nodeAttestors: parts.nodeAttestors,
     jwtSvidsEnabled: !settings.disableJwtSvids,

@@ -7,12 +7,13 @@ import {
 } from '../../proto/spire/api/server/bundle/v1.ts'
 import { NewDownstreamX509CARequest, NewDownstreamX509CAResponse } from '../../proto/spire/api/server/svid/v1.ts'
 import { Bundle as WireBundle } from '../../proto/spire/api/types.ts'
-import { WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
+import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
 import type { JwtAuthority } from '../core/bundle.ts'
 import { equalBytes } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { UpstreamAuthority, UpstreamBundle, UpstreamX509Ca } from '../core/plugin.ts'
+import { changeFeed, POLL_TIMEOUT_MS } from '../rpc/change-feed.ts'
 import type { MessageType } from '../rpc/method.ts'
 
 interface RemoteMethod<Req, Res> {
@@ -23,12 +24,18 @@ interface RemoteMethod<Req, Res> {
 
 /** The upstream server, called with the SVID that our own agent gave us. */
 export interface UpstreamServer {
-  unary<Req, Res>(method: RemoteMethod<Req, Res>, request: Req, options: { readonly timeoutMs: number }): Promise<Res>
+  unary<Req, Res>(
+    method: RemoteMethod<Req, Res>,
+    request: Req,
+    options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+  ): Promise<Res>
   serverStream<Req, Res>(
     method: RemoteMethod<Req, Res>,
     request: Req,
     options: { readonly signal: AbortSignal },
   ): AsyncIterable<Res>
+  /** True over HTTP: see changeFeed. */
+  readonly preferPolling: boolean
   close(): Promise<void>
 }
 
@@ -63,6 +70,7 @@ const GET_BUNDLE = {
   response: WireBundle,
 }
 const WATCH = { path: '/turret.changes.v1.Changes/Watch', request: WatchRequest, response: WatchResponse }
+const POLL = { path: '/turret.changes.v1.Changes/Poll', request: PollRequest, response: PollResponse }
 
 /**
  * The upstream authority that is another server of the trust domain: it signs our CA, takes our JWT keys and tells us its bundle.
@@ -131,7 +139,13 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
   async function listen(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        for await (const change of server.serverStream(WATCH, {}, { signal })) if (change.bundle) lookNow()
+        const calls = {
+          watch: (until: AbortSignal) => server.serverStream(WATCH, {}, { signal: until }),
+          poll: (request: PollRequest, until: AbortSignal) =>
+            server.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
+        }
+        const feed = changeFeed(calls, { preferPolling: server.preferPolling, wait, signal })
+        for await (const change of feed) if (change.bundle) lookNow()
       } catch (error) {
         // A SPIRE server does not know this call: then polling is all there is.
         if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') return

@@ -14,6 +14,7 @@ import { bindService } from '../../src/rpc/invoke.ts'
 import type { MessageType } from '../../src/rpc/method.ts'
 import type { BoundService, IncomingCall } from '../../src/rpc/service.ts'
 import { Ca, selfSignCa } from '../../src/server/ca.ts'
+import { ChangeTail } from '../../src/server/change-tail.ts'
 import type { ServerDeps } from '../../src/server/deps.ts'
 import { ADMIN_METHODS } from '../../src/server/methods.ts'
 import { OwnBundle } from '../../src/server/own-bundle.ts'
@@ -45,6 +46,8 @@ export async function testServer(
     readonly attestors?: readonly NodeAttestor[]
     readonly adminIds?: readonly SpiffeId[]
     readonly witSvids?: boolean
+    /** Given: the server is told of all writes and waits for them so. */
+    readonly tailWait?: (ms: number, signal: AbortSignal) => Promise<void>
   } & Partial<Omit<PipelineOptions, 'log'>> = {},
 ): Promise<TestServer> {
   const clock = new HandClock()
@@ -86,6 +89,7 @@ export async function testServer(
       bySpiffeId: async (id) => (await all()).filter((entry) => entry.spiffeId === id),
     },
     nodes: store.nodes,
+    ...(options.tailWait ? { changeTail: await ChangeTail.open(store.changes, options.tailWait) } : {}),
     verify: nodeVerifier(),
     nodeAttestors: new Map((options.attestors ?? []).map((attestor) => [attestor.name, attestor])),
     jwtSvidsEnabled: true,

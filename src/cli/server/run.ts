@@ -5,6 +5,7 @@ import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import type { CaManager } from '../../server/ca-manager.ts'
+import { ChangeTail } from '../../server/change-tail.ts'
 import { EntryIndex } from '../../server/entry-index.ts'
 import { NodeIndex } from '../../server/node-index.ts'
 import { assembleServer } from '../../server/server.ts'
@@ -89,6 +90,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     ...plugins,
     entries,
     nodes,
+    changeTail: await ChangeTail.open(store.changes, pause),
     verify,
     newKey: generateSigner,
     random,
