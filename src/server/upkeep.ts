@@ -60,6 +60,7 @@ export function upkeepTasks(deps: UpkeepDeps): readonly UpkeepTask[] {
       failure: 'Failed pruning registration entries',
       run: () => pruneEntries(store.entries, now(), entryLog),
     },
+    { everyMs: 10 * 60_000, failure: 'Could not prune one-time uses', run: () => store.uses.prune(now()) },
     ...(nodePruning === undefined
       ? []
       : [

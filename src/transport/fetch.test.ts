@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { memoryUses } from '../../test/support/memory-uses.ts'
 import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
 import type { BoundMethod, BoundService } from '../rpc/service.ts'
 import { envelope } from './connect-protocol.ts'
 import { connectHandler, STATE_HEADER } from './fetch.ts'
-import { memoryUses } from './memory-uses.ts'
 import { StateSeal } from './sealed-state.ts'
 
 const text = (value: string) => new TextEncoder().encode(value)

@@ -6,6 +6,7 @@ import {
   CreateJoinTokenRequest,
 } from '../../proto/spire/api/server/agent/v1.ts'
 import { JoinToken } from '../../proto/spire/api/types.ts'
+import { memoryUses } from '../../test/support/memory-uses.ts'
 import { identified, rejection, TD, testServer } from '../../test/support/server.ts'
 import { AT, type Made, makeCertificate } from '../../test/support/x509.ts'
 import { parseCertificate } from '../core/certificate.ts'
@@ -17,7 +18,6 @@ import { isOnce } from '../server/once.ts'
 import { connectHandler } from './fetch.ts'
 import { connectHttp } from './http-client.ts'
 import { type HttpIdentity, type HttpMessage, signRequest, verifyRequest } from './http-signature.ts'
-import { memoryUses } from './memory-uses.ts'
 import { StateSeal } from './sealed-state.ts'
 
 const URL_ = 'http://server.test'

@@ -27,7 +27,7 @@ const MAX_LIFETIME = 300
 const LIFETIME = 60
 const SKEW = 30
 /** For how long one request may be taken, from the first moment to the last. Seconds. */
-export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 2 * SKEW
+export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 2 * SKEW + 1
 const MAX_CHAIN = 8
 const MAX_HEADER = 48 * 1024
 

@@ -73,7 +73,7 @@ export class StateSeal {
     const sealedAt = Number(new DataView(plain.buffer, plain.byteOffset).getBigUint64(0))
     const key = `seal ${text.slice(0, NONCE_CHARACTERS)}`
     const inTime = this.#clock.nowMs() - sealedAt <= LIFETIME_MS
-    if (!inTime || !(await this.#uses.take(key, now + LIFETIME_MS / 1000, now))) {
+    if (!inTime || !(await this.#uses.take(key, now + LIFETIME_MS / 1000 + 1, now))) {
       throw new StatusError('INVALID_ARGUMENT', 'the attestation state is too old or was used before')
     }
     return plain.subarray(8)

@@ -1,28 +1,28 @@
 import { randomBytes } from 'node:crypto'
-import type { Server } from 'node:http'
+import type { Server as HttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { HttpOptions } from '../../config/server.ts'
 import { errorMessage } from '../../core/error.ts'
 import { type HttpAppOptions, httpApp } from '../../http/app.ts'
-import { memoryUses } from '../../transport/memory-uses.ts'
+import type { Server } from '../../server/server.ts'
 import { CommandError } from '../failure.ts'
 
 /** Serves the HTTP app on a listener of Node. @returns stops it */
 export async function serveHttp(
   options: HttpOptions,
-  plane: Pick<HttpAppOptions, 'server' | 'verify' | 'clock' | 'log'>,
+  plane: { readonly server: Server } & Pick<HttpAppOptions, 'verify' | 'clock' | 'log'>,
 ): Promise<() => Promise<void>> {
   const app = httpApp({
     ...plane,
     audiences: options.audiences,
     issuer: options.issuer,
     sealSecret: randomBytes(32),
-    uses: memoryUses(),
+    uses: plane.server.deps.store.uses,
   })
   const server = createAdaptorServer({
     fetch: (request, { incoming }) => app(request, incoming.socket.remoteAddress ?? ''),
-  }) as Server
+  }) as HttpServer
   server.requestTimeout = 30_000
   server.headersTimeout = 10_000
   await new Promise<void>((resolve, reject) => {

@@ -1,6 +1,6 @@
-import type { UseStore } from '../core/store.ts'
+import type { UseStore } from '../../src/core/store.ts'
 
-/** One-time uses of one process, for where nobody else answers for it. Uses that ended are forgotten as new ones come. */
+/** One-time uses without a database. Uses that ended are forgotten as new ones come. */
 export function memoryUses(): UseStore {
   const ends = new Map<string, number>()
   let nextSweep = 0
