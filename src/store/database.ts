@@ -143,7 +143,9 @@ export function bytesOf(value: unknown): Uint8Array {
 /** SPIRE's prefix on what the database said. */
 export function databaseError(cause: unknown): StatusError {
   if (cause instanceof StatusError) return cause
-  const text = (cause instanceof Error ? cause.message : String(cause)).replace(/^(SQLITE_[A-Z_]+: )+/, '')
+  const text = (cause instanceof Error ? cause.message : String(cause))
+    .replace(/^((?:SQLITE_[A-Z_]+|D1_[A-Z_]+): )+/, '')
+    .replace(/: SQLITE_[A-Z_]+( \(extended: SQLITE_[A-Z_]+\))?$/, '')
   const constraint = /(UNIQUE|FOREIGN KEY) constraint failed/.test(text)
   return new StatusError(constraint ? 'ALREADY_EXISTS' : 'UNKNOWN', `datastore-sql: ${text}`, { cause })
 }

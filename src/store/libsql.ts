@@ -1,22 +1,14 @@
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Client, createClient } from '@libsql/client'
-import { type Clock, epochSeconds, systemClock } from '../core/clock.ts'
+import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
-import { createDatabase, databaseError, type Row, type SqlDriver } from './database.ts'
-import { bundleStore } from './queries/bundles.ts'
-import { changeLog } from './queries/changes.ts'
-import { entryStore } from './queries/entries.ts'
-import { joinTokenStore } from './queries/join-tokens.ts'
-import { journalStore } from './queries/journals.ts'
-import { guardedByLease, leaseStore } from './queries/leases.ts'
-import { nodeStore } from './queries/nodes.ts'
-import { relationshipStore } from './queries/relationships.ts'
-import { useStore } from './queries/uses.ts'
-import { wrappedKeyStore } from './queries/wrapped-keys.ts'
+import { databaseError, type Row, type SqlDriver } from './database.ts'
+import { applyMigrations, SQLITE_MIGRATIONS } from './migrations.ts'
+import { createStore } from './sql-store.ts'
 
 /** Where the database is: a file, `:memory:`, or the URL of a libsql server. */
 export interface LibsqlOptions {
@@ -35,7 +27,6 @@ const APPLICATION_ID = 0x54757274
 const BUSY_TIMEOUT_MS = 5000
 /** Larger files are not read from end to end at every start; SQLite still reports bad pages when it meets them. */
 const CHECKED_SIZE_BYTES = 16 * 1024 * 1024
-const MIGRATIONS = join(import.meta.dirname, '../../drizzle/sqlite')
 
 /**
  * Opens (creating if need be) a database and brings its schema up to date.
@@ -53,37 +44,12 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
     // One connection: PRAGMAs belong to a connection, and a second writer would only meet SQLITE_BUSY.
     client = createClient({ url, authToken: options.authToken, concurrency: 1, timeout: BUSY_TIMEOUT_MS })
     if (options.url === undefined) await configure(client, file !== undefined, size)
-    await migrate(client, options.log)
-    return createStore(libsqlDriver(client, file !== undefined, options.log), options.clock ?? systemClock, options.log)
+    const driver = libsqlDriver(client, file !== undefined, options.log)
+    await applyMigrations(driver, SQLITE_MIGRATIONS, options.log)
+    return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
     client?.close()
     throw new Error(`failed to open database "${name}": ${errorMessage(error)}`, { cause: error })
-  }
-}
-
-/** All stores on one driver. */
-export function createStore(driver: SqlDriver, clock: Clock, log: Log): Store {
-  const database = createDatabase(
-    driver,
-    () => epochSeconds(clock),
-    (error) => log.error('A listener of the change log failed', { error: errorMessage(error) }),
-  )
-  return {
-    entries: entryStore(database),
-    nodes: nodeStore(database),
-    bundles: bundleStore(database),
-    joinTokens: joinTokenStore(database),
-    relationships: relationshipStore(database),
-    journals: journalStore(database),
-    uses: useStore(database),
-    leases: leaseStore(database),
-    keys: wrappedKeyStore(database),
-    changes: changeLog(database),
-    guarded(lease) {
-      const guarded = guardedByLease(database, lease)
-      return { bundles: bundleStore(guarded), journals: journalStore(guarded), keys: wrappedKeyStore(guarded) }
-    },
-    close: () => database.close(),
   }
 }
 
@@ -150,26 +116,4 @@ async function configure(client: Client, isFile: boolean, sizeBytes: number): Pr
     }
   }
   await client.execute('PRAGMA foreign_keys = ON')
-}
-
-/** Applies what is missing, one batch a migration. @throws Error if the schema is newer than this program */
-async function migrate(client: Client, log: Log): Promise<void> {
-  const files = readdirSync(MIGRATIONS)
-    .filter((name) => name.endsWith('.sql'))
-    .sort()
-  await client.execute('CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)')
-  const [row] = (await client.execute('SELECT coalesce(max(version), 0) AS version FROM schema_version')).rows
-  const version = Number(row!.version)
-  if (version > files.length) {
-    throw new Error(`its schema version ${version} is newer than ${files.length}, the newest this program knows`)
-  }
-  for (const [index, name] of files.entries()) {
-    if (index < version) continue
-    const statements = readFileSync(join(MIGRATIONS, name), 'utf8').split('--> statement-breakpoint')
-    await client.batch(
-      [...statements, { sql: 'INSERT INTO schema_version (version) VALUES (?)', args: [index + 1] }],
-      'write',
-    )
-    log.debug('Applied database migration', { migration: name })
-  }
 }
