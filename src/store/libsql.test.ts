@@ -36,6 +36,13 @@ test('what was written is there after a restart, for its owner only', async () =
   expect(await second.joinTokens.consume('t')).toEqual({ value: 't', expiresAt: 5 })
 })
 
+test('replicas that open a new file at the same time all find it ready', async () => {
+  const path = newPath()
+  const stores = await Promise.all([open(path), open(path), open(path)])
+  await stores[0]!.joinTokens.create({ value: 't', expiresAt: 5 })
+  expect(await stores[2]!.joinTokens.consume('t')).toEqual({ value: 't', expiresAt: 5 })
+})
+
 test('two processes that write one file do not lose writes', async () => {
   const path = newPath()
   const [one, two] = [await open(path), await open(path)]

@@ -1,14 +1,17 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { PlainObject, PlainValue } from '../../config/plain.ts'
 import { type Clock, epochSeconds } from '../../core/clock.ts'
+import { errorMessage } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import type { KeyManager } from '../../core/plugin.ts'
+import type { WrappedKeyStore } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { diskKeyManager } from '../../plugins/keymanager/disk.ts'
 import { memoryKeyManager } from '../../plugins/keymanager/memory.ts'
+import { importSigner } from '../../plugins/signer.ts'
 import type { VaultAuth } from '../../plugins/vault/client.ts'
 import { type PluginMakers, textOf, withoutData } from '../plugin-set.ts'
 
@@ -17,6 +20,8 @@ export interface KeyManagerEnvironment {
   readonly clock: Clock
   readonly log: Log
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Of the server's database. */
+  readonly keys: WrappedKeyStore
 }
 
 /** The key managers by the name in the configuration. Those that talk to a service load its client only when chosen. */
@@ -31,9 +36,65 @@ export function keyManagers(environment: KeyManagerEnvironment): PluginMakers<Ke
       if (path === '') throw new Error('keys_path is required')
       return diskKeyManager(resolve(path))
     },
+    database: (data) => databaseKeys(data, environment),
     aws_kms: (data) => awsKms(data, environment),
     hashicorp_vault: (data) => hashicorpVault(data, environment),
   }
+}
+
+async function databaseKeys(
+  data: PlainObject,
+  { trustDomain, keys, env, log }: KeyManagerEnvironment,
+): Promise<KeyManager> {
+  const { databaseKeyManager, parseKek } = await import('../../plugins/keymanager/database.ts')
+  const keks = kekSources(data).map(({ version, variable, file }) => {
+    const text = variable === '' ? readKek(file, log) : env[variable]
+    if (!text) throw new Error(`the environment variable ${variable} is not set`)
+    try {
+      return { version, key: parseKek(text) }
+    } catch (error) {
+      throw new Error(`version "${version}" from ${variable || JSON.stringify(file)}: ${errorMessage(error)}`)
+    }
+  })
+  const importKey = (pkcs8: Uint8Array) => {
+    // node:crypto signs at once; what it is given here is not to be exported again.
+    const { keyType, publicKey, sign } = importSigner(pkcs8)
+    return { keyType, publicKey, sign }
+  }
+  return databaseKeyManager({ trustDomain, keys, keks, importKey })
+}
+
+function readKek(file: string, log: Log): string {
+  if ((statSync(file).mode & 0o007) !== 0) log.warn('The key-encryption key can be read by everybody', { path: file })
+  return readFileSync(file, 'utf8')
+}
+
+interface KekSource {
+  readonly version: string
+  /** One of the two is empty. */
+  readonly variable: string
+  readonly file: string
+}
+
+/**
+ * Where the key-encryption keys are, the newest first.
+ * @throws Error if a source is missing or given twice, or a key is not known
+ */
+export function kekSources(data: PlainObject): readonly KekSource[] {
+  const previous = data.previous === undefined ? {} : objectOf(data.previous)
+  const newest = kekSource(textOf(data, 'kek_version') || '1', data, ['kek_version', 'previous'])
+  return [newest, ...Object.entries(previous).map(([version, block]) => kekSource(version, objectOf(block), []))]
+}
+
+function kekSource(version: string, data: PlainObject, others: readonly string[]): KekSource {
+  for (const key of Object.keys(data)) {
+    if (key !== 'kek_env' && key !== 'kek_file' && !others.includes(key)) throw new Error(`unknown key "${key}"`)
+  }
+  const [variable, file] = [textOf(data, 'kek_env'), textOf(data, 'kek_file')]
+  if ((variable === '') === (file === '')) {
+    throw new Error(`exactly one of kek_env and kek_file must be configured for version "${version}"`)
+  }
+  return { version, variable, file: file === '' ? '' : resolve(file) }
 }
 
 async function awsKms(data: PlainObject, { trustDomain, clock, log, env }: KeyManagerEnvironment): Promise<KeyManager> {

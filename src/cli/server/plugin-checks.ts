@@ -3,7 +3,7 @@ import type { PluginConfig } from '../../config/plugins.ts'
 import { errorMessage } from '../../core/error.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { CommandError } from '../failure.ts'
-import { checkAwsKms, checkVault } from './key-managers.ts'
+import { checkAwsKms, checkVault, kekSources } from './key-managers.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
 
 /** What is wrong with a plugin, or with the number of plugins of its type. */
@@ -45,7 +45,13 @@ const TYPES: Readonly<
   KeyManager: {
     min: 1,
     max: 1,
-    plugins: { memory: anything, disk: requires('keys_path'), aws_kms: checkAwsKms, hashicorp_vault: checkVault },
+    plugins: {
+      memory: anything,
+      disk: requires('keys_path'),
+      database: kekSources,
+      aws_kms: checkAwsKms,
+      hashicorp_vault: checkVault,
+    },
   },
   NodeAttestor: {
     min: 0,

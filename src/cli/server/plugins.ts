@@ -59,9 +59,15 @@ export async function makeServerPlugins(
 ): Promise<ServerPlugins> {
   const plugins = new PluginSet(configs, TYPES)
   const { log } = environment
-  const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers(environment), { min: 1, max: 1 })) as [
-    [string, KeyManager],
-  ]
+  const [[, store]] = (await plugins.make(
+    'DataStore',
+    { sql: (data) => openStore(data, log) },
+    { min: 1, max: 1 },
+  )) as [[string, Store]]
+  const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers({ ...environment, keys: store.keys }), {
+    min: 1,
+    max: 1,
+  })) as [[string, KeyManager]]
   const attestors = await plugins.make<NodeAttestor | undefined>('NodeAttestor', nodeAttestors(environment), {
     min: 0,
     max: 64,
@@ -69,11 +75,6 @@ export async function makeServerPlugins(
   const upstreams = await plugins.make('UpstreamAuthority', upstreamAuthorities(environment), { min: 0, max: 1 })
   for (const type of ['Notifier', 'BundlePublisher', 'CredentialComposer'])
     await plugins.make(type, {}, { min: 0, max: 64 })
-  const [[, store]] = (await plugins.make(
-    'DataStore',
-    { sql: (data) => openStore(data, log) },
-    { min: 1, max: 1 },
-  )) as [[string, Store]]
   return {
     store,
     keyManager,
