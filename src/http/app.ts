@@ -2,6 +2,7 @@ import { type Clock, epochSeconds } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import type { UseStore } from '../core/store.ts'
+import { KnownBundles } from '../server/known-bundles.ts'
 import { isOnce } from '../server/once.ts'
 import type { Server } from '../server/server.ts'
 import type { VerifiedHolder } from '../server/trust.ts'
@@ -11,7 +12,7 @@ import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
 
 export interface HttpAppOptions {
-  readonly server: Pick<Server, 'service' | 'bundle' | 'trust' | 'identity'>
+  readonly server: Pick<Server, 'deps' | 'service' | 'bundle' | 'trust' | 'identity'>
   /** Names under which requests may address this server. */
   readonly audiences: readonly string[]
   /** `https://...` in the OIDC discovery document; undefined: none is served. */
@@ -60,8 +61,10 @@ export function httpApp(options: HttpAppOptions): HttpApp {
       return { peer: { via: 'x509', address, ...peer! } }
     },
   })
+  const known = new KnownBundles(server.deps.store, clock)
   const documents = publicDocuments({
     bundle: () => server.bundle.get(),
+    bundleOf: (name) => (name === server.deps.trustDomain ? server.bundle.get() : known.get(name)),
     refreshHintSeconds: REFRESH_HINT_SECONDS,
     issuer,
   })

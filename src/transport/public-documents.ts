@@ -8,7 +8,9 @@ import { oidcDiscovery, oidcJwks } from '../core/oidc-document.ts'
 export interface PublicDocumentOptions {
   /** The bundle to publish; the same object as long as it does not change. undefined: there is none yet. */
   readonly bundle: () => Promise<Bundle | undefined> | Bundle | undefined
-  /** Seconds after which readers should look again; the documents may be cached for a fifth of it. */
+  /** The bundle of any trust domain that is known here, its own and others; the same object as long as it does not change. */
+  readonly bundleOf?: (name: string) => Promise<Bundle | undefined> | Bundle | undefined
+  /** Seconds after which readers should look again, for bundles that do not say; the documents may be cached for a fifth of it. */
   readonly refreshHintSeconds: number
   /** `https://...` of this publisher as tokens name it; undefined: no OIDC discovery. */
   readonly issuer: string | undefined
@@ -21,18 +23,28 @@ interface Document {
 
 type Kind = 'bundle' | 'jwks' | 'discovery'
 
+/** Anybody may read them from a page of any origin; a browser asks before it sends If-None-Match. */
+const CORS = { 'access-control-allow-origin': '*' }
+const PREFLIGHT = {
+  ...CORS,
+  'access-control-allow-methods': 'GET, HEAD',
+  'access-control-allow-headers': 'if-none-match',
+  'access-control-max-age': '86400',
+}
+
 /**
- * The documents that anybody may read, as a fetch handler: `/` and `/bundle` (SPIFFE bundle), `/keys` (JWKS),
- * `/.well-known/openid-configuration`, `/live` and `/ready`. Strong ETags, 304, CORS; each is made once per version of the bundle.
+ * The documents that anybody may read, as a fetch handler: `/` and `/bundle` (SPIFFE bundle), `/bundle/<trust domain>` (also those we
+ * federate with), `/keys` (JWKS), `/.well-known/openid-configuration`, `/live` and `/ready`. Strong ETags, 304, CORS; each is made once per
+ * version of the bundle.
  * @see SPIFFE Federation 5, OpenID Connect Discovery 1.0
  */
 export function publicDocuments(options: PublicDocumentOptions): Hono {
-  const { issuer, refreshHintSeconds } = options
+  const { issuer } = options
   const made = new WeakMap<Bundle, Map<Kind, Promise<Document>>>()
-  const cacheControl = `public, max-age=${Math.max(1, Math.floor(refreshHintSeconds / 5))}`
+  const hintOf = (bundle: Bundle) => bundle.refreshHintSeconds || options.refreshHintSeconds
 
   const write: Record<Kind, (bundle: Bundle) => string> = {
-    bundle: (bundle) => bundleDocument(bundle, refreshHintSeconds),
+    bundle: (bundle) => bundleDocument(bundle, hintOf(bundle)),
     jwks: oidcJwks,
     discovery: () => oidcDiscovery(issuer!, `${issuer}/keys`),
   }
@@ -45,24 +57,28 @@ export function publicDocuments(options: PublicDocumentOptions): Hono {
     return known
   }
 
-  async function answer(request: Request, kind: Kind): Promise<Response> {
-    const bundle = await options.bundle()
-    if (!bundle) return new Response('document not available\n', { status: 503, headers: { 'retry-after': '1' } })
+  async function answer(request: Request, kind: Kind, bundle: Bundle): Promise<Response> {
     const { body, etag } = await documentOf(bundle, kind)
     const headers = {
+      ...CORS,
       etag,
-      'cache-control': cacheControl,
-      'access-control-allow-origin': '*',
+      'access-control-expose-headers': 'etag',
+      'cache-control': `public, max-age=${Math.max(1, Math.floor(hintOf(bundle) / 5))}`,
       'content-type': 'application/json',
     }
-    const wanted = request.headers.get('if-none-match')
-    if (
-      wanted !== null &&
-      (wanted === '*' || wanted.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag))
-    ) {
-      return new Response(null, { status: 304, headers })
-    }
+    if (names(request.headers.get('if-none-match'), etag)) return new Response(null, { status: 304, headers })
     return new Response(request.method === 'HEAD' ? null : body, { headers })
+  }
+
+  async function answerOwn(request: Request, kind: Kind): Promise<Response> {
+    const bundle = await options.bundle()
+    if (bundle) return answer(request, kind, bundle)
+    return new Response('document not available\n', { status: 503, headers: { ...CORS, 'retry-after': '1' } })
+  }
+
+  async function answerOf(request: Request, name: string): Promise<Response> {
+    const bundle = await options.bundleOf?.(name)
+    return bundle ? answer(request, 'bundle', bundle) : notFound()
   }
 
   const app = new Hono()
@@ -72,16 +88,33 @@ export function publicDocuments(options: PublicDocumentOptions): Hono {
     ['/keys', 'jwks'],
     ...(issuer === undefined ? [] : ([['/.well-known/openid-configuration', 'discovery']] as [string, Kind][])),
   ]
-  for (const [path, kind] of paths) {
-    app.get(path, (context) => answer(context.req.raw, kind))
-    app.all(path, () => new Response('405 method not allowed\n', { status: 405, headers: { allow: 'GET, HEAD' } }))
+  for (const [path, kind] of paths) app.get(path, (context) => answerOwn(context.req.raw, kind))
+  app.get('/bundle/:trustDomain', (context) => answerOf(context.req.raw, context.req.param('trustDomain')))
+  for (const path of [...paths.map(([path]) => path), '/bundle/:trustDomain']) {
+    app.options(path, () => new Response(null, { status: 204, headers: PREFLIGHT }))
+    app.all(path, () => {
+      return new Response('405 method not allowed\n', {
+        status: 405,
+        headers: { ...CORS, allow: 'GET, HEAD, OPTIONS' },
+      })
+    })
   }
   app.get('/live', () => new Response('ok\n'))
   app.get('/ready', async () =>
     (await options.bundle()) ? new Response('ok\n') : new Response('no bundle yet\n', { status: 503 }),
   )
-  app.notFound(() => new Response('404 page not found\n', { status: 404 }))
+  app.notFound(notFound)
   return app
+}
+
+function notFound(): Response {
+  return new Response('404 page not found\n', { status: 404, headers: CORS })
+}
+
+/** Whether If-None-Match has our tag; it compares weakly. RFC 9110 13.1.2. */
+function names(ifNoneMatch: string | null, etag: string): boolean {
+  if (ifNoneMatch === null) return false
+  return ifNoneMatch.trim() === '*' || ifNoneMatch.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag)
 }
 
 async function withTag(body: string): Promise<Document> {
