@@ -75,6 +75,11 @@ export interface EntryStore {
   update(id: string, fields: Partial<EntryFields>): Promise<Entry>
   /** @returns the removed entry, undefined if there was none */
   delete(id: string): Promise<Entry | undefined>
+  /**
+   * The entries that an agent may serve: those below it, those below the aliases that its node selectors earn it, and all below these
+   * in turn. For where no index is kept in memory.
+   */
+  authorized(agentId: SpiffeId, selectors: readonly Selector[]): Promise<readonly Entry[]>
   /** Deletes entries whose expiry lies before `now`; returns them. */
   pruneExpired(now: EpochSeconds): Promise<readonly Entry[]>
 }

@@ -3,6 +3,7 @@ import type { Bundle } from '../../src/core/bundle.ts'
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts'
 import type { Change, MatchBehavior, NewEntry, Store } from '../../src/core/store.ts'
 import { parseTrustDomainName } from '../../src/core/trust-domain.ts'
+import { EntryIndex } from '../../src/server/entry-index.ts'
 
 const NOW = 1_800_000_000
 const TD = parseTrustDomainName('example.org')
@@ -177,6 +178,40 @@ export function storeSuite(open: () => Promise<Store>): void {
     )
     const found = await entries.list({ federatesWith: { trustDomains: given, match } }, ALL)
     expect(found.items.map((item) => item.id).sort()).toEqual(expected.map((name) => `e${name}`).sort())
+  })
+
+  test('an agent may serve what the index in memory says, through parents, aliases and loops', async () => {
+    const { entries, changes } = await open()
+    const agents = [id('spire/agent/a'), id('spire/agent/b')]
+    const some = ['n:1', 'n:2', 'n:3'].map(selector)
+    const row = (parent: string, child: string, ...selectors: string[]) =>
+      entry({ parentId: id(parent), spiffeId: id(child), selectors: selectors.map(selector) })
+    const rows = [
+      row('spire/agent/a', 'x', 'u:1'),
+      row('spire/agent/a', 'x', 'u:2'),
+      row('spire/agent/b', 'y', 'u:1'),
+      row('x', 'y', 'u:1'),
+      row('y', 'x', 'u:1'),
+      row('y', 'y', 'u:1'),
+      row('spire/server', 'alias/1', 'n:1'),
+      row('spire/server', 'alias/12', 'n:1', 'n:2'),
+      row('spire/server', 'alias/3', 'n:3', 'other:1'),
+      row('alias/1', 'p', 'u:1'),
+      row('alias/12', 'q', 'u:1'),
+      row('q', 'r', 'u:1'),
+      row('r', 'alias/1', 'u:1'),
+      row('alias/3', 's', 'u:1'),
+      row('elsewhere', 't', 'u:1'),
+    ]
+    await entries.create(rows, NOW)
+    const index = await EntryIndex.load({ entries, changes }, TD)
+    for (const agent of agents) {
+      for (const earned of [[], some.slice(0, 1), some.slice(0, 2), some, [...some, ...some]]) {
+        const ids = (found: readonly { readonly id: string }[]) => found.map((one) => one.id).sort()
+        expect(ids(await entries.authorized(agent, earned))).toEqual(ids(index.entriesFor(agent, earned)))
+      }
+    }
+    expect(await entries.authorized(agents[1]!, some.slice(0, 2))).toHaveLength(8)
   })
 
   test('the other filters are ANDed; false for downstream is none', async () => {

@@ -5,6 +5,7 @@ import type { CreateEntryResult, EntryFilter, EntryStore, NewEntry } from '../..
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { type Database, databaseError, recordNotFound, type SqlDriver, uniqueViolation } from '../database.ts'
 import { fingerprint, validateEntry } from '../entry-validation.ts'
+import { authorizedEntries } from './authorized-entries.ts'
 import {
   decodeEntry,
   deleteEntries,
@@ -74,6 +75,8 @@ export function entryStore(database: Database): EntryStore {
         const removed = entry ? [entry] : []
         return { statements: deleteEntries(removed), changes: removed.map(entryRemoval), result: entry }
       }),
+
+    authorized: (agentId, selectors) => authorizedEntries(database.run, agentId, selectors),
 
     pruneExpired: (now) =>
       database.write(async (run) => {
