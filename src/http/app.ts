@@ -17,6 +17,8 @@ export interface HttpAppOptions {
   readonly audiences: readonly string[]
   /** `https://...` in the OIDC discovery document; undefined: none is served. */
   readonly issuer: string | undefined
+  /** Path under which the app is mounted; default the root. */
+  readonly basePath?: string
   /** 32 bytes that seal the state of unfinished attestations, the same for all replicas that answer for each other. */
   readonly sealSecret: Uint8Array
   /** Remembers what may come once; the same for all replicas, too. */
@@ -36,9 +38,10 @@ const REFRESH_HINT_SECONDS = 300
  * Node's HTTP listener and the fetch handlers of edge runtimes serve this same app.
  */
 export function httpApp(options: HttpAppOptions): HttpApp {
-  const { server, audiences, issuer, uses, verify, clock, log } = options
+  const { server, basePath = '', audiences, issuer, uses, verify, clock, log } = options
   const api = connectHandler({
     service: server.service,
+    basePath,
     identity: () => {
       const { chain, key } = server.identity()
       return { chain, signer: key }
@@ -68,5 +71,13 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     refreshHintSeconds: REFRESH_HINT_SECONDS,
     issuer,
   })
-  return async (request, address) => (await api(request, address)) ?? documents.fetch(request)
+  return async (request, address) => (await api(request, address)) ?? documents.fetch(below(request, basePath))
+}
+
+/** The request as if the app were at the root. */
+function below(request: Request, basePath: string): Request {
+  if (basePath === '') return request
+  const url = new URL(request.url)
+  url.pathname = url.pathname.slice(basePath.length)
+  return new Request(url, request)
 }

@@ -64,6 +64,9 @@ export interface ServerParts {
   readonly logControl?: LogControl
 }
 
+/** Changes that are read at once; after more of them everything counts as changed. */
+const READ_AT_ONCE = 500
+
 /** A server without its transports. */
 export interface Server {
   readonly deps: ServerDeps
@@ -78,6 +81,11 @@ export interface Server {
   readonly identity: () => ServerSvid
   /** Told of each new SVID from now on. */
   onIdentity(listener: (svid: ServerSvid) => void): void
+  /**
+   * Takes over what other replicas wrote, where no `changeTail` tells of it: one indexed read if there is nothing new. Call it when what is
+   * known here is older than one may answer with.
+   */
+  freshen(): Promise<void>
   readonly tasks: readonly UpkeepTask[]
   readonly upkeep: Upkeep
 }
@@ -92,6 +100,8 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
   const { store, keyManager, upstream, verify, clock, random, log } = parts
   const startedAtMs = clock.nowMs()
   await refuseForeignEntries(store, trustDomain)
+  // Before anything is read: what is written from here on is news.
+  let seen = parts.changeTail ? 0 : await store.changes.head()
   const bundle = new OwnBundle(store, trustDomain)
   const adminIds = new Set(settings.adminIds)
   const trust = trustOf({ store, bundle, adminIds, verify, clock })
@@ -181,6 +191,13 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     identity: () => svid.current!,
     onIdentity: (listener) => {
       tell = listener
+    },
+    async freshen() {
+      const changes = await store.changes.since(seen, READ_AT_ONCE)
+      if (changes.length === 0) return
+      seen = changes[changes.length - 1]!.sequence
+      const all = changes.length === READ_AT_ONCE
+      if (all || changes.some(({ kind, key }) => kind === 'bundle' && key === trustDomain)) bundle.invalidate()
     },
     tasks,
     upkeep: upkeepOf(tasks, log),

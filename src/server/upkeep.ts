@@ -9,6 +9,9 @@ import { pruneJournals } from './journal.ts'
 import { type NodePruning, pruneBundle, pruneEntries, pruneNodes } from './pruning.ts'
 import type { ServerSvidRotation } from './server-svid.ts'
 
+/** Whoever has not followed the change log for longer looks at everything. */
+const CHANGES_KEPT_SECONDS = 24 * 3600
+
 /** Something to be done again and again: idempotent, and harmless if it comes late or too often. */
 export interface UpkeepTask {
   readonly everyMs: number
@@ -43,6 +46,11 @@ export function upkeepTasks(deps: UpkeepDeps): readonly UpkeepTask[] {
     { everyMs: rotationIntervalMs(deps.caTtlSeconds), run: () => manager.rotate() },
     { everyMs: 5_000, failure: 'Could not rotate server SVID', run: () => svid.rotateIfDue() },
     { everyMs: 5 * 60_000, failure: 'Could not look after the keys', run: async () => keyManager.maintain?.(now()) },
+    {
+      everyMs: 3600_000,
+      failure: 'Could not prune the change log',
+      run: () => store.changes.prune(now() - CHANGES_KEPT_SECONDS),
+    },
     {
       everyMs: 6 * 3600_000,
       failure: 'Could not prune CA certificates',

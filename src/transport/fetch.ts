@@ -22,6 +22,8 @@ import type { StateSeal } from './sealed-state.ts'
 
 export interface FetchOptions {
   readonly service: BoundService
+  /** Comes before the methods' paths; requests are signed with it. Default none. */
+  readonly basePath?: string
   /**
    * Verifies the signature of a request.
    * @param address of the client, without port; empty if unknown
@@ -60,9 +62,11 @@ export const STATE_HEADER = 'attest-state'
 export function connectHandler(
   options: FetchOptions,
 ): (request: Request, address: string) => Promise<Response | undefined> {
+  const { basePath = '' } = options
   return async (request, address) => {
     const url = new URL(request.url)
-    const method = options.service.methods.get(url.pathname)
+    if (!url.pathname.startsWith(basePath)) return undefined
+    const method = options.service.methods.get(url.pathname.slice(basePath.length))
     if (!method) return undefined
     if (request.method !== 'POST') return refused(405, { allow: 'POST' })
     const codec = codecOf(request.headers.get('content-type'), method)

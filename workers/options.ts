@@ -1,0 +1,118 @@
+import type { Clock } from '../src/core/clock.ts'
+import type { KeyType } from '../src/core/key-type.ts'
+import type { Log } from '../src/core/log.ts'
+import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../src/core/plugin.ts'
+import type { VerifySignature } from '../src/core/public-key.ts'
+import { parseSpiffeId } from '../src/core/spiffe-id.ts'
+import type { Store } from '../src/core/store.ts'
+import { parseTrustDomain, type TrustDomain } from '../src/core/trust-domain.ts'
+import type { DistinguishedName } from '../src/core/x509-name.ts'
+import type { ServerSettings } from '../src/server/server.ts'
+import type { Trust } from '../src/server/trust.ts'
+
+/** What a turret is told. Names mean what they mean in the configuration of `turret-server`. */
+export interface TurretOptions {
+  /** `example.org` */
+  readonly trustDomain: string
+  /** Opens the data store; called when it is first needed, and again after it failed. */
+  readonly store: (log: Log) => Promise<Store>
+  /**
+   * The key-encryption keys under which the authorities' private keys lie in the data store, newest first. Or a key manager of your own.
+   */
+  readonly keys: readonly WrappingKey[] | ((host: TurretHost, store: Store) => Promise<KeyManager>)
+  /** Names under which requests may address this server: the URLs that agents are configured with, and nothing taken from a request. */
+  readonly audiences: readonly string[]
+  /** `https://...` where this is reached: served as OIDC discovery, and the `iss` of tokens. Default: neither. */
+  readonly issuer?: string
+  /** Path under which it is mounted in an app of yours, such as `/identity`; default the root. */
+  readonly basePath?: string
+  /** SPIFFE IDs that may administrate; default nobody. */
+  readonly adminIds?: readonly string[]
+  /** Beside join tokens, which are always taken. */
+  readonly nodeAttestors?: readonly ((host: TurretHost) => NodeAttestor)[]
+  /** Who signs the CA; default itself. */
+  readonly upstream?: (host: TurretHost) => UpstreamAuthority
+  /** Default one day. */
+  readonly caTtlSeconds?: number
+  /** Default one hour. */
+  readonly x509SvidTtlSeconds?: number
+  /** Default five minutes. */
+  readonly jwtSvidTtlSeconds?: number
+  /** Default `x509SvidTtlSeconds`. */
+  readonly agentTtlSeconds?: number
+  /** Default `ec-p256`. RSA keys take long to make where CPU time is short. */
+  readonly caKeyType?: KeyType
+  /** Default `caKeyType`. */
+  readonly jwtKeyType?: KeyType
+  /** Default true. */
+  readonly witSvids?: boolean
+  /** Default C=US, O=SPIFFE. */
+  readonly caSubject?: DistinguishedName
+  /** Attested nodes that ended this long ago are forgotten; default never. */
+  readonly pruneAttestedNodesExpiredForSeconds?: number
+  /** A line for each call; default false. */
+  readonly auditLog?: boolean
+  /** Calls per second and address are limited, in each isolate by itself; default true. */
+  readonly rateLimits?: boolean
+  /** 32 bytes that seal unfinished attestations where `keys` is a key manager; default random, which only one process can open again. */
+  readonly sealSecret?: Uint8Array
+  /** Default JSON lines on the console. */
+  readonly log?: Log
+  /** Default the system's. */
+  readonly clock?: Clock
+}
+
+/** A key-encryption key under the name by which stored keys remember it. */
+export interface WrappingKey {
+  readonly version: string
+  /** 32 bytes, or their text in hex or base64, or an AES-GCM key that may encrypt and decrypt. */
+  readonly key: string | Uint8Array | CryptoKey
+}
+
+/** What plugins get from the server around them. */
+export interface TurretHost {
+  readonly trustDomain: TrustDomain
+  /** The roots of the own bundle at this moment. */
+  readonly roots: () => ReturnType<Trust['roots']>
+  readonly verify: VerifySignature
+  readonly clock: Clock
+  readonly log: Log
+}
+
+const DAY = 24 * 3600
+
+/** Checks the options and applies the defaults. @throws Error that names the option */
+export function settingsOf(options: TurretOptions): ServerSettings {
+  const { audiences, issuer, basePath = '', x509SvidTtlSeconds = 3600, caKeyType = 'ec-p256' } = options
+  if (audiences.length === 0) throw new Error('audiences must name the URLs that clients know this server by')
+  if (issuer !== undefined && !/^https?:\/\/[^/]+(\/.*[^/])?$/.test(issuer))
+    throw new Error('issuer must be an https:// URL that does not end in a slash')
+  if (basePath !== '' && !/^(\/[A-Za-z0-9._~-]+)+$/.test(basePath))
+    throw new Error('basePath must be a path like "/identity"')
+  for (const [name, value] of Object.entries(options)) {
+    if (/Seconds$/.test(name) && value !== undefined && !(Number.isInteger(value) && value > 0))
+      throw new Error(`${name} must be a whole number of seconds above 0`)
+  }
+  return {
+    trustDomain: parseTrustDomain(options.trustDomain),
+    adminIds: (options.adminIds ?? []).map(parseSpiffeId),
+    caTtlSeconds: options.caTtlSeconds ?? DAY,
+    x509SvidTtlSeconds,
+    jwtSvidTtlSeconds: options.jwtSvidTtlSeconds ?? 300,
+    agentTtlSeconds: options.agentTtlSeconds ?? x509SvidTtlSeconds,
+    caKeyType,
+    jwtKeyType: options.jwtKeyType ?? caKeyType,
+    witKeyType: (options.witSvids ?? true) ? 'ec-p256' : undefined,
+    caSubject: options.caSubject ?? { country: ['US'], organization: ['SPIFFE'] },
+    jwtIssuer: issuer,
+    witIssuer: issuer,
+    disableJwtSvids: false,
+    auditLogEnabled: options.auditLog ?? false,
+    rateLimitAttestation: options.rateLimits ?? true,
+    rateLimitSigning: options.rateLimits ?? true,
+    agentSpiffeIdAsSelector: false,
+    pruneAttestedNodesExpiredForSeconds: options.pruneAttestedNodesExpiredForSeconds,
+    pruneAttestedNodesBatchSize: 500,
+    pruneTofuNodes: false,
+  }
+}
