@@ -1,32 +1,32 @@
-import type { Bundle } from '../src/core/bundle.ts'
-import { parseBundleDocument } from '../src/core/bundle-document.ts'
-import { parseTrustDomainName } from '../src/core/trust-domain.ts'
-import { publicDocuments } from '../src/transport/public-documents.ts'
+import { type D1Binding, openD1Store } from '../src/store/d1.ts'
+import { type Environment, optionsFrom } from './environment.ts'
+import { type Turret, turret } from './turret.ts'
 
-/** Variables of wrangler.toml. `BUNDLE` is what `turret-server bundle show -format spiffe` prints. */
-interface Environment {
-  readonly TRUST_DOMAIN: string
-  readonly BUNDLE: string
-  readonly ISSUER?: string
+/** What wrangler.toml binds: a D1 database beside the variables. */
+interface Bindings extends Environment {
+  readonly DB: D1Binding
 }
 
-const REFRESH_HINT_SECONDS = 300
-let current:
-  | { readonly environment: Environment; readonly fetch: (request: Request) => Response | Promise<Response> }
-  | undefined
+interface ExecutionContext {
+  waitUntil(work: Promise<unknown>): void
+}
 
-/** Publishes the bundle, JWKS and OIDC discovery of a trust domain from Cloudflare's edge. */
+let current: Turret | undefined
+
+function serverOf(env: Bindings): Turret {
+  current ??= turret({ ...optionsFrom(env), store: (log) => openD1Store({ binding: env.DB, log }) })
+  return current
+}
+
+/** The whole server on Cloudflare Workers. */
 export default {
-  fetch(request: Request, environment: Environment): Response | Promise<Response> {
-    if (current?.environment !== environment) {
-      const bundle: Bundle = parseBundleDocument(parseTrustDomainName(environment.TRUST_DOMAIN), environment.BUNDLE)
-      const app = publicDocuments({
-        bundle: () => bundle,
-        refreshHintSeconds: REFRESH_HINT_SECONDS,
-        issuer: environment.ISSUER,
-      })
-      current = { environment, fetch: app.fetch }
-    }
-    return current.fetch(request)
+  fetch(request: Request, env: Bindings, context: ExecutionContext): Promise<Response> {
+    return serverOf(env).fetch(request, {
+      address: request.headers.get('cf-connecting-ip') ?? '',
+      waitUntil: (work) => context.waitUntil(work),
+    })
+  },
+  scheduled(_: unknown, env: Bindings, context: ExecutionContext): void {
+    context.waitUntil(serverOf(env).maintain())
   },
 }

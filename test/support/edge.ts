@@ -50,6 +50,8 @@ export async function seed(turret: Turret): Promise<Seed> {
 export interface Place {
   readonly url: string
   readonly roots: readonly Certificate[]
+  /** How the server is configured to be called; default its URL. */
+  readonly audience?: string
   readonly fetch?: typeof fetch
   readonly clock?: Clock
 }
@@ -60,6 +62,7 @@ export function channelTo(place: Place, identity?: HttpIdentity) {
   const verify = nodeVerifier()
   return connectHttp({
     serverUrl: place.url,
+    ...(place.audience ? { audience: place.audience } : {}),
     identity: () => identity,
     verifyServer: async (chain) => {
       const { spiffeId: id } = await verifyX509Svid({

@@ -1,0 +1,71 @@
+import { join, resolve } from 'node:path'
+import { getPlatformProxy, unstable_startWorker } from 'wrangler'
+import { type D1Binding, openD1Store } from '../../src/store/d1.ts'
+import { optionsFrom } from '../../workers/environment.ts'
+import { type Turret, turret } from '../../workers/turret.ts'
+import { ADMIN_ID, KEK, NODE_CA_PEM } from './edge.ts'
+
+const CONFIG = resolve(import.meta.dirname, '../../wrangler.toml')
+
+/** What the Worker of tests is configured with, whatever its port is. */
+export const WORKER_VARIABLES = {
+  TRUST_DOMAIN: 'example.org',
+  AUDIENCES: 'https://id.example.org http://127.0.0.1',
+  ISSUER: 'https://id.example.org',
+  ADMIN_IDS: ADMIN_ID,
+  X509POP_CA_BUNDLE: NODE_CA_PEM,
+  RATE_LIMITS: 'off',
+  KEK,
+}
+
+export interface RunningWorker {
+  readonly url: string
+  readonly logged: () => string
+  /** What cron does. */
+  maintain(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Starts workers/index.ts in workerd. @param folder where its database lies, and is found again */
+export async function startWorker(
+  folder: string,
+  variables: Partial<typeof WORKER_VARIABLES> = {},
+): Promise<RunningWorker> {
+  const values = Object.entries({ ...WORKER_VARIABLES, ...variables })
+  const lines: string[] = []
+  const worker = await unstable_startWorker({
+    config: CONFIG,
+    bindings: Object.fromEntries(values.map(([name, value]) => [name, { type: 'plain_text' as const, value }])),
+    dev: {
+      server: { hostname: '127.0.0.1', port: 0 },
+      inspector: false,
+      logLevel: 'none',
+      structuredLogsHandler: ({ message }: { readonly message: string }) => void lines.push(message),
+      watch: false,
+      persist: folder,
+    },
+  })
+  return {
+    url: (await worker.url).origin,
+    logged: () => lines.join('\n'),
+    maintain: async () => {
+      const response = await fetch(new URL('/cdn-cgi/handler/scheduled', await worker.url))
+      if (!response.ok) throw new Error(`${response.status} ${await response.text()}`)
+    },
+    stop: () => worker.dispose(),
+  }
+}
+
+/** Works on the database of a Worker that does not run, as a second instance of the same server. */
+export async function besideWorker<T>(folder: string, work: (server: Turret) => Promise<T>): Promise<T> {
+  const platform = await getPlatformProxy<{ DB: D1Binding }>({
+    configPath: CONFIG,
+    persist: { path: join(folder, 'v3') },
+  })
+  try {
+    const store = (log: Parameters<typeof openD1Store>[0]['log']) => openD1Store({ binding: platform.env.DB, log })
+    return await work(turret({ ...optionsFrom({ ...WORKER_VARIABLES, LOG_LEVEL: 'error' }), store }))
+  } finally {
+    await platform.dispose()
+  }
+}

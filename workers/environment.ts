@@ -1,0 +1,60 @@
+import type { LogLevel } from '../src/core/log.ts'
+import { x509pop } from './attestors.ts'
+import { consoleLog } from './console-log.ts'
+import type { TurretOptions, WrappingKey } from './options.ts'
+
+/** Settings as variables: of a Worker, a function, a process. Lists are separated by white space or commas. */
+export interface Environment {
+  /** `example.org` */
+  readonly TRUST_DOMAIN?: string
+  /** The URLs that agents and operators use. */
+  readonly AUDIENCES?: string
+  /** Secret. A key-encryption key, 32 bytes in hex or base64; while it is replaced `2:<new> 1:<old>`. */
+  readonly KEK?: string
+  /** `https://...`, for OIDC discovery and the `iss` of tokens. */
+  readonly ISSUER?: string
+  /** SPIFFE IDs that may administrate. */
+  readonly ADMIN_IDS?: string
+  /** PEM: nodes attest with certificates that lead to these CAs. `spiffe`: with SVIDs of this trust domain. */
+  readonly X509POP_CA_BUNDLE?: string
+  /** Seconds; default a day. */
+  readonly CA_TTL?: string
+  /** `debug`, `info`, `warning` or `error`; default info. */
+  readonly LOG_LEVEL?: string
+  /** `off`: no limits of calls per address. */
+  readonly RATE_LIMITS?: string
+}
+
+/** Options from variables, without the store. @throws Error that names the variable */
+export function optionsFrom(env: Environment): Omit<TurretOptions, 'store'> {
+  const { ISSUER, X509POP_CA_BUNDLE: nodes, CA_TTL } = env
+  return {
+    trustDomain: required(env, 'TRUST_DOMAIN'),
+    audiences: words(required(env, 'AUDIENCES')),
+    keys: wrappingKeys(required(env, 'KEK')),
+    adminIds: words(env.ADMIN_IDS),
+    nodeAttestors: nodes ? [x509pop(nodes === 'spiffe' ? {} : { caBundle: nodes })] : [],
+    ...(ISSUER ? { issuer: ISSUER } : {}),
+    ...(CA_TTL ? { caTtlSeconds: Number(CA_TTL) } : {}),
+    rateLimits: env.RATE_LIMITS !== 'off',
+    log: consoleLog((env.LOG_LEVEL || 'info') as LogLevel),
+  }
+}
+
+/** `2:<key> 1:<key>`, newest first; a key alone is version 1. */
+function wrappingKeys(text: string): readonly WrappingKey[] {
+  return words(text).map((word) => {
+    const [version, key] = word.includes(':') ? word.split(':', 2) : ['1', word]
+    return { version: version!, key: key! }
+  })
+}
+
+function required(env: Environment, name: 'TRUST_DOMAIN' | 'AUDIENCES' | 'KEK'): string {
+  const value = env[name]
+  if (!value) throw new Error(`${name} must be set`)
+  return value
+}
+
+function words(text: string | undefined): readonly string[] {
+  return (text ?? '').split(/[\s,]+/).filter((word) => word !== '')
+}
