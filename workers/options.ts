@@ -7,6 +7,7 @@ import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import type { Store } from '../src/core/store.ts'
 import { parseTrustDomain, type TrustDomain } from '../src/core/trust-domain.ts'
 import type { DistinguishedName } from '../src/core/x509-name.ts'
+import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import type { ServerSettings } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
 
@@ -28,6 +29,10 @@ export interface TurretOptions {
   readonly basePath?: string
   /** SPIFFE IDs that may administrate; default nobody. */
   readonly adminIds?: readonly string[]
+  /** RFC 7638 thumbprints of keys whose holders may administrate; `turret-server operator keygen` makes one. Default none. */
+  readonly operatorKeys?: readonly string[]
+  /** Whose OIDC tokens make an administrator; default nobody's. */
+  readonly oidcAdmins?: readonly OidcAdminOptions[]
   /** Beside join tokens, which are always taken. */
   readonly nodeAttestors?: readonly ((host: TurretHost) => NodeAttestor)[]
   /** Who signs the CA; default itself. */
@@ -89,6 +94,12 @@ export function settingsOf(options: TurretOptions): ServerSettings {
     throw new Error('issuer must be an https:// URL that does not end in a slash')
   if (basePath !== '' && !/^(\/[A-Za-z0-9._~-]+)+$/.test(basePath))
     throw new Error('basePath must be a path like "/identity"')
+  for (const key of options.operatorKeys ?? []) {
+    if (!/^[A-Za-z0-9_-]{43}$/.test(key)) throw new Error(`operatorKeys: ${JSON.stringify(key)} is no thumbprint`)
+  }
+  for (const { claims } of options.oidcAdmins ?? []) {
+    if (Object.keys(claims).length === 0) throw new Error('oidcAdmins: claims must name at least one claim')
+  }
   for (const [name, value] of Object.entries(options)) {
     if (/Seconds$/.test(name) && value !== undefined && !(Number.isInteger(value) && value > 0))
       throw new Error(`${name} must be a whole number of seconds above 0`)

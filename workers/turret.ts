@@ -7,12 +7,14 @@ import type { Store } from '../src/core/store.ts'
 import { generateWebCryptoSigner } from '../src/core/web-crypto-signer.ts'
 import { type HttpApp, httpApp } from '../src/http/app.ts'
 import { databaseKeyManager } from '../src/plugins/keymanager/database.ts'
+import { oidcAdmins } from '../src/plugins/oidc/admins.ts'
 import { assembleServer, type Server } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
 import { consoleLog } from './console-log.ts'
 import { settingsOf, type TurretHost, type TurretOptions } from './options.ts'
 import { keyEncryptionKeys, sealSecretOf } from './wrapping-keys.ts'
 
+export type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 export { openD1Store } from '../src/store/d1.ts'
 export { x509pop } from './attestors.ts'
 export { consoleLog } from './console-log.ts'
@@ -193,6 +195,8 @@ async function assemble(
     audiences: options.audiences,
     issuer: options.issuer,
     basePath: options.basePath ?? '',
+    operatorKeys: options.operatorKeys,
+    verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock }) : undefined,
     sealSecret: keks[0]
       ? await sealSecretOf(keks[0])
       : (options.sealSecret ?? crypto.getRandomValues(new Uint8Array(32))),

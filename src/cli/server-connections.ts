@@ -9,6 +9,7 @@ import type { TrustDomain } from '../core/trust-domain.ts'
 import { importSigner } from '../plugins/signer.ts'
 import { connect } from '../transport/grpc-client.ts'
 import { connectHttp } from '../transport/http-client.ts'
+import { x509Credential } from '../transport/http-signature.ts'
 
 /** Where a server is. */
 export interface ServerPlace {
@@ -45,11 +46,12 @@ export function serverConnections(place: ServerPlace, verify: VerifySignature): 
   }
   return async ({ identity, roots }) => {
     if (serverUrl !== undefined) {
-      const signer = identity && importSigner(identity.privateKey)
+      const credential =
+        identity && x509Credential({ chain: identity.chain, signer: importSigner(identity.privateKey) })
       return connectHttp({
         serverUrl,
         ...(serverAudience === undefined ? {} : { audience: serverAudience }),
-        identity: () => identity && signer && { chain: identity.chain, signer },
+        credential: () => credential,
         verifyServer: (chain) => verifyServer(chain, roots()),
         verify,
         clock: systemClock,

@@ -16,6 +16,7 @@ import {
   unknownKeyNotices,
 } from './file.ts'
 import { ConfigError } from './hcl.ts'
+import { HTTP, type HttpOptions, readHttp } from './http.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
 
@@ -55,16 +56,6 @@ export interface ServerOptions {
   readonly http: HttpOptions | undefined
   /** To be logged at start. */
   readonly notices: readonly ConfigNotice[]
-}
-
-/** `experimental { http { } }`: the API over HTTP with signed requests, and the public documents. */
-export interface HttpOptions {
-  readonly bindAddress: string
-  readonly bindPort: number
-  /** Names under which requests may address this server. */
-  readonly audiences: readonly string[]
-  /** `https://...` in the OIDC discovery document; undefined: none is served. */
-  readonly issuer: string | undefined
 }
 
 /** Values of command line flags; an empty one counts as not given. */
@@ -140,7 +131,7 @@ const FIELDS = {
       feature_flags: 'strings',
       named_pipe_name: 'string',
       // Ours: SPIRE does not look at keys it does not know in here, so one file serves both.
-      http: { bind_address: 'string', bind_port: 'int', audiences: 'strings', issuer: 'string' },
+      http: HTTP,
     },
   },
   plugins: 'any',
@@ -290,21 +281,6 @@ function ttlNotices(caTtl: number, ttls: Readonly<Record<string, number | undefi
         `${key} is too high for the configured ca_ttl value. SVIDs with shorter lifetimes may be issued. Please set ${key} to ${formatDuration(longest)} or less, or the ca_ttl to ${formatDuration(ttls[key]! * 6)} or more, to guarantee the full ${key} lifetime when CA rotations are scheduled.`,
       ),
     )
-}
-
-function readHttp(
-  fields: DecodedObject<(typeof FIELDS)['server']['experimental']['http']>,
-  jwtIssuer: string | undefined,
-): HttpOptions {
-  if (!fields.bind_port) throw new ConfigError('experimental.http.bind_port must be configured')
-  if (!fields.audiences?.length)
-    throw new ConfigError('experimental.http.audiences must name the URLs that clients know this server by')
-  return {
-    bindAddress: fields.bind_address || '127.0.0.1',
-    bindPort: fields.bind_port,
-    audiences: fields.audiences,
-    issuer: fields.issuer || jwtIssuer || undefined,
-  }
 }
 
 function caSubject(

@@ -1,5 +1,5 @@
 import { base64Url, fromBase64Url } from './base64.ts'
-import { concat, unsignedInteger } from './der.ts'
+import { concat, unsignedInteger, utf8 } from './der.ts'
 import { StatusError } from './error.ts'
 import { type CurveName, ecSpki, parsePublicKey, rsaSpki } from './public-key.ts'
 
@@ -50,4 +50,14 @@ export function spkiOfJwk(jwk: Readonly<Record<string, unknown>>): Uint8Array {
   }
   if (jwk.kty === 'RSA') return rsaSpki(unsignedInteger(text('n')), unsignedInteger(text('e')))
   throw new StatusError('INVALID_ARGUMENT', 'JWK has an unsupported key type')
+}
+
+/**
+ * The name of a public key: base64url of SHA-256 over its JWK with the required members alone, in alphabetical order.
+ * @see RFC 7638
+ */
+export async function jwkThumbprint(spki: Uint8Array): Promise<string> {
+  const { kty, crv, x, y, n, e } = jwkOf(spki)
+  const members = kty === 'RSA' ? { e, kty, n } : { crv, kty, x, ...(y === undefined ? {} : { y }) }
+  return base64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', utf8(JSON.stringify(members)) as BufferSource)))
 }

@@ -1,17 +1,16 @@
-import { type Clock, epochSeconds } from '../core/clock.ts'
+import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import type { UseStore } from '../core/store.ts'
 import { KnownBundles } from '../server/known-bundles.ts'
 import { isOnce } from '../server/once.ts'
 import type { Server } from '../server/server.ts'
-import type { VerifiedHolder } from '../server/trust.ts'
 import { connectHandler } from '../transport/fetch.ts'
-import { verifyRequest } from '../transport/http-signature.ts'
 import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
+import { type SendersOptions, sendersOf } from './senders.ts'
 
-export interface HttpAppOptions {
+export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken'> {
   readonly server: Pick<Server, 'deps' | 'service' | 'bundle' | 'trust' | 'identity'>
   /** Names under which requests may address this server. */
   readonly audiences: readonly string[]
@@ -38,7 +37,7 @@ const REFRESH_HINT_SECONDS = 300
  * Node's HTTP listener and the fetch handlers of edge runtimes serve this same app.
  */
 export function httpApp(options: HttpAppOptions): HttpApp {
-  const { server, basePath = '', audiences, issuer, uses, verify, clock, log } = options
+  const { server, basePath = '', issuer, uses, clock, log } = options
   const api = connectHandler({
     service: server.service,
     basePath,
@@ -51,18 +50,7 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     isOnce,
     clock,
     log,
-    async authenticate(message, address) {
-      let peer: VerifiedHolder | undefined
-      await verifyRequest(message, {
-        audiences,
-        now: epochSeconds(clock),
-        verify,
-        verifyChain: async (chain) => {
-          peer = await server.trust.verifyPeer(chain)
-        },
-      })
-      return { peer: { via: 'x509', address, ...peer! } }
-    },
+    authenticate: sendersOf({ ...options, trust: server.trust }),
   })
   const known = new KnownBundles(server.deps.store, clock)
   const documents = publicDocuments({

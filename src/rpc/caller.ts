@@ -18,11 +18,20 @@ export type Peer =
       /** notAfter of the leaf, Unix seconds. */
       readonly expiresAt: number
     }
+  /** A person or a program that the configuration knows, not an identity of the trust domain. */
+  | {
+      readonly via: 'operator'
+      readonly address: string
+      /** For logs: the thumbprint of the key, or issuer and subject of the token. */
+      readonly name: string
+      readonly proof: 'operator_key' | 'oidc'
+    }
 
 /** What the policy made of a peer for one call. */
 export type Caller =
   | { readonly kind: 'anonymous' }
   | { readonly kind: 'local'; readonly process?: PeerProcess }
-  | { readonly kind: 'admin'; readonly spiffeId: SpiffeId }
+  /** `name` is a SPIFFE ID, or how the configuration knows an operator. */
+  | { readonly kind: 'admin'; readonly name: string }
   | { readonly kind: 'agent'; readonly spiffeId: SpiffeId }
   | { readonly kind: 'downstream'; readonly spiffeId: SpiffeId; readonly entries: readonly Entry[] }

@@ -211,6 +211,7 @@ class CallInFlight implements Call {
     } else {
       fields.caller_addr = peer.address
       if (peer.via === 'x509') fields.caller_id = peer.spiffeId
+      else if (peer.via === 'operator') fields.caller_id = peer.name
     }
     fields.authorized_as = this.#verdict.as
     fields.authorized_via = this.#verdict.via

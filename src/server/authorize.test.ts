@@ -58,6 +58,12 @@ const CALLERS: readonly (readonly [name: string, peer: Peer, is: readonly Who[]]
   ['an admin by configuration', identified('/configured-admin'), ['admin']],
   ['a downstream server', identified('/downstream'), ['downstream']],
   ['a workload', identified('/plain'), []],
+  [
+    'an operator by key',
+    { via: 'operator', address: '192.0.2.1', name: 'thumbprint', proof: 'operator_key' },
+    ['admin'],
+  ],
+  ['an operator by token', { via: 'operator', address: '192.0.2.1', name: 'issuer me', proof: 'oidc' }, ['admin']],
 ]
 
 async function verdict(path: string, peer: Peer) {

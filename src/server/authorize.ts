@@ -80,6 +80,9 @@ export function authorize(
   if (who.has('any')) return { caller: bare(peer), as: 'nobody', via: '' }
   if (peer.via === 'local') {
     if (who.has('local')) return { caller: bare(peer), as: 'local', via: 'transport' }
+  } else if (peer.via === 'operator') {
+    // Whatever else operators are, they are neither agents nor servers below.
+    if (who.has('admin')) return { caller: { kind: 'admin', name: peer.name }, as: 'admin', via: peer.proof }
   } else if (peer.via === 'x509') return authorizeById(deps, path, who, peer, logger)
   throw denied(path, logger)
 }
@@ -95,12 +98,12 @@ async function authorizeById(
 ): Promise<Verdict> {
   const spiffeId = peer.spiffeId
   if (who.has('admin') && deps.adminIds.has(spiffeId)) {
-    return { caller: { kind: 'admin', spiffeId }, as: 'admin', via: 'config' }
+    return { caller: { kind: 'admin', name: spiffeId }, as: 'admin', via: 'config' }
   }
   if (who.has('admin') || who.has('downstream')) {
     const entries = await callerEntries(deps, spiffeId, logger)
     if (who.has('admin') && entries.some((entry) => entry.admin)) {
-      return { caller: { kind: 'admin', spiffeId }, as: 'admin', via: 'entries' }
+      return { caller: { kind: 'admin', name: spiffeId }, as: 'admin', via: 'entries' }
     }
     const downstream = who.has('downstream') ? entries.filter((entry) => entry.downstream) : []
     if (downstream.length > 0) {

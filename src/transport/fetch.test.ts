@@ -6,6 +6,7 @@ import { silentLog } from '../core/log.ts'
 import type { BoundMethod, BoundService } from '../rpc/service.ts'
 import { envelope } from './connect-protocol.ts'
 import { connectHandler, STATE_HEADER } from './fetch.ts'
+import { isSigned } from './http-signature.ts'
 import { StateSeal } from './sealed-state.ts'
 
 const text = (value: string) => new TextEncoder().encode(value)
@@ -80,7 +81,10 @@ const service: BoundService = {
 
 const handle = connectHandler({
   service,
-  authenticate: () => Promise.reject(new StatusError('UNAUTHENTICATED', 'nobody')),
+  async authenticate({ headers }, address) {
+    if (isSigned(headers)) throw new StatusError('UNAUTHENTICATED', 'nobody')
+    return { peer: { via: 'anonymous', address }, signed: false }
+  },
   identity: () => undefined,
   seal: new StateSeal(new Uint8Array(32).fill(7), clock, memoryUses()),
   uses: memoryUses(),

@@ -9,14 +9,8 @@ import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
 import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
-import {
-  type HttpIdentity,
-  type HttpMessage,
-  isSigned,
-  LONGEST_ACCEPTANCE,
-  nonceOf,
-  signResponse,
-} from './http-signature.ts'
+import { type HttpIdentity, nonceOf, signResponse } from './http-signature.ts'
+import { type HttpMessage, LONGEST_ACCEPTANCE } from './message-signature.ts'
 import { readBody } from './request-body.ts'
 import type { StateSeal } from './sealed-state.ts'
 
@@ -24,12 +18,7 @@ export interface FetchOptions {
   readonly service: BoundService
   /** Comes before the methods' paths; requests are signed with it. Default none. */
   readonly basePath?: string
-  /**
-   * Verifies the signature of a request.
-   * @param address of the client, without port; empty if unknown
-   * @throws StatusError UNAUTHENTICATED
-   */
-  readonly authenticate: (message: HttpMessage, address: string) => Promise<{ readonly peer: Peer }>
+  readonly authenticate: AuthenticateRequest
   /** Signs answers to requests with a nonce; undefined while there is none. */
   readonly identity: () => HttpIdentity | undefined
   readonly seal: StateSeal
@@ -45,6 +34,19 @@ export interface FetchOptions {
   readonly bodyTimeoutMs?: number
   /** Time after which a unary call is given up, even if the client allows more, ms; default 90 s. */
   readonly callTimeoutMs?: number
+}
+
+/**
+ * Says who sent a request.
+ * @param address of the client, without port; empty if unknown
+ * @throws StatusError UNAUTHENTICATED for credentials that are not good; INVALID_ARGUMENT for malformed ones where a profile says so
+ */
+export type AuthenticateRequest = (message: HttpMessage, address: string) => Promise<Sender>
+
+export interface Sender {
+  readonly peer: Peer
+  /** Whether a signature with a nonce binds the request; a bearer token binds nothing. */
+  readonly signed: boolean
 }
 
 /** Carries the sealed state of an exchange from answer to request. */
@@ -239,13 +241,12 @@ async function senderOf(
   address: string,
   method: BoundMethod,
 ): Promise<Peer> {
-  if (!isSigned(message.headers)) return { via: 'anonymous', address }
-  const { peer } = await options.authenticate(message, address)
-  if (options.isOnce(method.path)) {
+  const { peer, signed } = await options.authenticate(message, address)
+  if (signed && options.isOnce(method.path)) {
     const nonce = nonceOf(message.headers)
     if (nonce === undefined) throw new StatusError('UNAUTHENTICATED', 'the nonce of the signature is malformed')
     const now = epochSeconds(options.clock)
-    const who = peer.via === 'x509' ? peer.spiffeId : peer.via
+    const who = peer.via === 'x509' ? peer.spiffeId : peer.via === 'operator' ? peer.name : peer.via
     const key = `http ${base64Url(await sha256(utf8(`${who} ${nonce}`)))}`
     if (!(await options.uses.take(key, now + LONGEST_ACCEPTANCE, now))) {
       throw new StatusError('UNAUTHENTICATED', 'the request was sent before')

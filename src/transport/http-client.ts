@@ -7,22 +7,16 @@ import { decodeError, envelope, readStream, STREAM_TYPE, UNARY_TYPE } from './co
 import { STATE_HEADER } from './fetch.ts'
 import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
-import {
-  type HttpIdentity,
-  type HttpMessage,
-  isClockSkew,
-  NONCE_HEADER,
-  signRequest,
-  verifyResponse,
-} from './http-signature.ts'
+import { NONCE_HEADER, verifyResponse } from './http-signature.ts'
+import { type Credential, type HttpMessage, isClockSkew, signWith } from './message-signature.ts'
 
 export interface HttpChannelOptions {
   /** `https://host[:port][/prefix]`; `http:` only for what listens on this machine. */
   readonly serverUrl: string
   /** How the server is configured to be called; default the URL's origin. */
   readonly audience?: string
-  /** Whom we are; undefined: unsigned requests. */
-  readonly identity: () => HttpIdentity | undefined
+  /** What signs our requests, or the token that goes with them; undefined: we are nobody. */
+  readonly credential: () => Credential | { readonly bearer: string } | undefined
   /** Judges the chain (DER, leaf first) of the server's signature. @throws StatusError */
   readonly verifyServer: (chain: readonly Uint8Array[]) => Promise<void>
   readonly verify: VerifySignature
@@ -121,12 +115,15 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
       ...call?.metadata,
     })
     if (call?.timeoutMs !== undefined) headers.set('connect-timeout-ms', String(Math.round(call.timeoutMs)))
-    const identity = options.identity()
-    if (identity) {
+    const credential = options.credential()
+    if (credential && 'signer' in credential) {
       const message: HttpMessage = { method: 'POST', target, headers, body }
-      const signature = await signRequest(message, identity, { audience, now: serverTime(), nonce })
-      for (const [name, value] of Object.entries(signature.headers)) headers.set(name, value)
-    } else headers.set(NONCE_HEADER, nonce)
+      const signature = await signWith(message, credential, { audience, now: serverTime(), nonce })
+      for (const [name, value] of Object.entries(signature)) headers.set(name, value)
+    } else {
+      headers.set(NONCE_HEADER, nonce)
+      if (credential) headers.set('authorization', `Bearer ${credential.bearer}`)
+    }
     const signal = signalFor(call, subscription)
     const request = new Request(new URL(target, base), {
       method: 'POST',

@@ -17,7 +17,8 @@ import { nodeVerifier } from '../plugins/signer.ts'
 import { isOnce } from '../server/once.ts'
 import { connectHandler } from './fetch.ts'
 import { connectHttp } from './http-client.ts'
-import { type HttpIdentity, type HttpMessage, signRequest, verifyRequest } from './http-signature.ts'
+import { type HttpIdentity, isSigned, verifyRequest, x509Credential } from './http-signature.ts'
+import { type HttpMessage, signWith } from './message-signature.ts'
 import { StateSeal } from './sealed-state.ts'
 
 const URL_ = 'http://server.test'
@@ -51,9 +52,10 @@ const handle = connectHandler({
   isOnce,
   clock: server.clock,
   log: silentLog,
-  async authenticate(message) {
+  async authenticate(message, address) {
+    if (!isSigned(message.headers)) return { peer: { via: 'anonymous', address }, signed: false }
     await verifyRequest(message, { audiences: [URL_], now: AT, verify, verifyChain })
-    return { peer: identified('/admin') }
+    return { peer: identified('/admin'), signed: true }
   },
 })
 
@@ -72,7 +74,7 @@ beforeEach(() => {
 function client(options: { readonly skewSeconds?: number; readonly identity?: HttpIdentity } = {}) {
   return connectHttp({
     serverUrl: URL_,
-    identity: () => options.identity ?? admin,
+    credential: () => x509Credential(options.identity ?? admin),
     verifyServer: verifyChain,
     verify,
     clock: { nowMs: () => (AT + (options.skewSeconds ?? 0)) * 1000 },
@@ -172,7 +174,7 @@ async function postJson(path: string, body: string): Promise<Response> {
     body: new TextEncoder().encode(body),
   }
   const nonce = crypto.randomUUID()
-  const { headers } = await signRequest(message, admin, { audience: URL_, now: AT, nonce })
+  const headers = await signWith(message, x509Credential(admin), { audience: URL_, now: AT, nonce })
   const request = new Request(`${URL_}${path}`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },

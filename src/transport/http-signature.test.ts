@@ -6,7 +6,8 @@ import { parseTrustDomainName } from '../core/trust-domain.ts'
 import { issuerOf, randomSerial, SVID_SUBJECT, signCertificate } from '../core/x509-svid.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { selfSignCa } from '../server/ca.ts'
-import { type HttpMessage, signRequest, signResponse, verifyRequest, verifyResponse } from './http-signature.ts'
+import { signResponse, verifyRequest, verifyResponse, x509Credential } from './http-signature.ts'
+import { type HttpMessage, signWith } from './message-signature.ts'
 
 const NOW = 1_800_000_000
 const AUDIENCE = 'https://server.example.org'
@@ -57,7 +58,7 @@ function message(changes: Partial<HttpMessage> = {}): HttpMessage {
 
 async function signed(options: { audience?: string; now?: number; nonce?: string; keyType?: KeyType } = {}) {
   const request = message()
-  const { headers } = await signRequest(request, await identity(undefined, options.keyType), {
+  const headers = await signWith(request, x509Credential(await identity(undefined, options.keyType)), {
     audience: options.audience ?? AUDIENCE,
     now: options.now ?? NOW,
     nonce: options.nonce ?? 'nonce-0123456789',
@@ -133,12 +134,12 @@ test.each<[string, (request: HttpMessage) => HttpMessage | Promise<HttpMessage>,
 
 test("somebody else's certificate does not make one of them", async () => {
   const request = await signed()
-  const other = await signRequest(message(), await identity('spiffe://example.org/admin'), {
+  const other = await signWith(message(), x509Credential(await identity('spiffe://example.org/admin')), {
     audience: AUDIENCE,
     now: NOW,
     nonce: 'n-0123456789012345',
   })
-  request.headers.set('client-cert', other.headers['client-cert']!)
+  request.headers.set('client-cert', other['client-cert']!)
   await expect(verifyRequest(request, check)).rejects.toThrow('does not verify')
 })
 

@@ -12,7 +12,7 @@ import { joinTokenAttestor } from '../../src/plugins/agent-nodeattestor/join_tok
 import { x509PopAgentAttestor } from '../../src/plugins/agent-nodeattestor/x509pop.ts'
 import { generateSigner, nodeVerifier } from '../../src/plugins/signer.ts'
 import { connectHttp } from '../../src/transport/http-client.ts'
-import type { HttpIdentity } from '../../src/transport/http-signature.ts'
+import { type HttpIdentity, x509Credential } from '../../src/transport/http-signature.ts'
 import type { Turret } from '../../workers/turret.ts'
 import { makeCertificate } from './x509.ts'
 
@@ -63,7 +63,7 @@ export function channelTo(place: Place, identity?: HttpIdentity) {
   return connectHttp({
     serverUrl: place.url,
     ...(place.audience ? { audience: place.audience } : {}),
-    identity: () => identity,
+    credential: () => identity && x509Credential(identity),
     verifyServer: async (chain) => {
       const { spiffeId: id } = await verifyX509Svid({
         chain,

@@ -1,7 +1,8 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { certificatesFromPem, decodePem } from '../../src/core/pem.ts'
 import { importSigner } from '../../src/plugins/signer.ts'
-import { type HttpIdentity, signRequest } from '../../src/transport/http-signature.ts'
+import { type HttpIdentity, x509Credential } from '../../src/transport/http-signature.ts'
+import { signWith } from '../../src/transport/message-signature.ts'
 import { type Cluster, type ServerFiles, spiffe } from './cluster.ts'
 
 /** Mints an X509-SVID by the command line, to sign requests with. */
@@ -28,7 +29,7 @@ export function signedFetch(
     const { pathname, search } = new URL(request.url)
     const message = { method: request.method, target: pathname + search, headers: request.headers, body }
     const nonce = crypto.randomUUID()
-    const { headers } = await signRequest(message, identity, { audience, now: now(), nonce })
+    const headers = await signWith(message, x509Credential(identity), { audience, now: now(), nonce })
     const all = new Headers(request.headers)
     for (const [name, value] of Object.entries(headers)) all.set(name, value)
     return fetch(request.url, { method: request.method, headers: all, body, signal: request.signal })

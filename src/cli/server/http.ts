@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import type { Server as HttpServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
-import type { HttpOptions } from '../../config/server.ts'
+import type { HttpOptions } from '../../config/http.ts'
 import { errorMessage } from '../../core/error.ts'
 import { type HttpAppOptions, httpApp } from '../../http/app.ts'
+import { oidcAdmins } from '../../plugins/oidc/admins.ts'
 import type { Server } from '../../server/server.ts'
 import { CommandError } from '../failure.ts'
 
@@ -17,6 +18,8 @@ export async function serveHttp(
     ...plane,
     audiences: options.audiences,
     issuer: options.issuer,
+    operatorKeys: options.operatorKeys,
+    verifyOperatorToken: options.oidcAdmins.length === 0 ? undefined : oidcAdmins(options.oidcAdmins, plane),
     sealSecret: randomBytes(32),
     uses: plane.server.deps.store.uses,
   })

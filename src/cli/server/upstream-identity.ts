@@ -1,7 +1,8 @@
 import { type Certificate, parseCertificate } from '../../core/certificate.ts'
 import { StatusError } from '../../core/error.ts'
 import { importSigner } from '../../plugins/signer.ts'
-import type { HttpIdentity } from '../../transport/http-signature.ts'
+import { x509Credential } from '../../transport/http-signature.ts'
+import type { Credential } from '../../transport/message-signature.ts'
 import type { TlsIdentity } from '../../transport/tls.ts'
 import { pause } from '../periodic.ts'
 
@@ -28,7 +29,7 @@ const TIMEOUT_MS = 60_000
 /** Who this server is to the server above it: empty at first, then always the newest SVID of its source. */
 export class UpstreamIdentity implements TakeIdentity {
   #current: TlsIdentity | undefined
-  #signing: HttpIdentity | undefined
+  #signing: Credential | undefined
   #roots: readonly Certificate[] = []
   readonly #signal: AbortSignal
   #reason = 'there is none yet'
@@ -47,7 +48,7 @@ export class UpstreamIdentity implements TakeIdentity {
   }
 
   /** The same identity for signing requests over HTTP. */
-  get signing(): HttpIdentity | undefined {
+  get signing(): Credential | undefined {
     return this.#signing
   }
 
@@ -57,7 +58,7 @@ export class UpstreamIdentity implements TakeIdentity {
 
   identity({ chain, privateKey, roots }: DownstreamSvid): void {
     this.#current = { certificates: chain, privateKey }
-    this.#signing = { chain, signer: importSigner(privateKey) }
+    this.#signing = x509Credential({ chain, signer: importSigner(privateKey) })
     this.#roots = roots.map((der) => parseCertificate(der))
     this.#arrived()
   }

@@ -53,7 +53,7 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
       : connectHttp({
           serverUrl,
           ...(serverAudience === undefined ? {} : { audience: serverAudience }),
-          identity: () => identity.signing,
+          credential: () => identity.signing,
           verifyServer,
           verify,
           clock,

@@ -1,0 +1,110 @@
+import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
+import { ConfigError, type HclItem } from './hcl.ts'
+import { type PlainValue, plainObject } from './plain.ts'
+
+/** Keys of `experimental { http { } }`: the API over HTTP with signed requests, and the public documents. */
+export const HTTP = {
+  bind_address: 'string',
+  bind_port: 'int',
+  audiences: 'strings',
+  issuer: 'string',
+  operator_keys: 'strings',
+  oidc_admins: 'any',
+} as const satisfies Fields
+
+export interface HttpOptions {
+  readonly bindAddress: string
+  readonly bindPort: number
+  /** Names under which requests may address this server. */
+  readonly audiences: readonly string[]
+  /** `https://...` in the OIDC discovery document; undefined: none is served. */
+  readonly issuer: string | undefined
+  /** RFC 7638 thumbprints of keys whose holders are administrators. */
+  readonly operatorKeys: readonly string[]
+  readonly oidcAdmins: readonly OidcAdminOptions[]
+}
+
+/** `oidc_admins "<name>" { }`: whose OIDC tokens make an administrator. */
+export interface OidcAdminOptions {
+  readonly name: string
+  readonly issuer: string
+  /** undefined: by discovery. */
+  readonly jwksUri: string | undefined
+  readonly audience: string
+  /** At least one; each must have one of the values. */
+  readonly claims: Readonly<Record<string, readonly string[]>>
+}
+
+const PATH = 'root.server.experimental.http'
+const ADMIN = {
+  issuer: 'string',
+  jwks_uri: 'string',
+  audience: 'string',
+  claims: 'any',
+} as const satisfies Fields
+
+/** @throws ConfigError */
+export function readHttp(fields: DecodedObject<typeof HTTP>, jwtIssuer: string | undefined): HttpOptions {
+  if (!fields.bind_port) throw new ConfigError('experimental.http.bind_port must be configured')
+  if (!fields.audiences?.length)
+    throw new ConfigError('experimental.http.audiences must name the URLs that clients know this server by')
+  for (const key of fields.operator_keys ?? []) {
+    if (!/^[A-Za-z0-9_-]{43}$/.test(key)) {
+      throw new ConfigError(
+        `experimental.http.operator_keys: ${JSON.stringify(key)} is no thumbprint; "turret-server operator keygen" prints one`,
+      )
+    }
+  }
+  return {
+    bindAddress: fields.bind_address || '127.0.0.1',
+    bindPort: fields.bind_port,
+    audiences: fields.audiences,
+    issuer: fields.issuer || jwtIssuer || undefined,
+    operatorKeys: fields.operator_keys ?? [],
+    oidcAdmins: fields.oidc_admins
+      ? merged(fields.oidc_admins, `${PATH}.oidc_admins`).items.map((item) => readOidcAdmin(item))
+      : [],
+  }
+}
+
+function readOidcAdmin(item: HclItem): OidcAdminOptions {
+  const name = item.keys[0]!.text
+  const path = `${PATH}.oidc_admins.${name}`
+  const where = `experimental.http.oidc_admins ${JSON.stringify(name)}`
+  const block = merged([item], path)
+  const unknown: string[] = []
+  const fields = decodeObject(block, ADMIN, { path, unknown: (_, keys) => unknown.push(...keys) })
+  if (unknown.length > 0) throw new ConfigError(`${where}: unknown key ${JSON.stringify(unknown[0])}`)
+  const issuer = fields.issuer ?? ''
+  if (!isIssuer(issuer)) throw new ConfigError(`${where}: issuer must be a https:// URL`)
+  if (fields.jwks_uri && !isIssuer(fields.jwks_uri)) throw new ConfigError(`${where}: jwks_uri must be a https:// URL`)
+  if (!fields.audience) throw new ConfigError(`${where}: audience must be configured`)
+  const claims = fields.claims ? claimsOf(plainObject(merged(fields.claims, `${path}.claims`)), where) : {}
+  if (Object.keys(claims).length === 0) {
+    // Whoever the issuer has a token for would be an administrator.
+    throw new ConfigError(`${where}: claims must name at least one claim that a token needs`)
+  }
+  return { name, issuer, jwksUri: fields.jwks_uri || undefined, audience: fields.audience, claims }
+}
+
+function claimsOf(block: Readonly<Record<string, PlainValue>>, where: string): Record<string, readonly string[]> {
+  const claims: Record<string, readonly string[]> = {}
+  for (const [name, value] of Object.entries(block)) {
+    const values = Array.isArray(value) ? value : [value]
+    if (values.length === 0 || !values.every((one) => typeof one === 'string' && one !== '')) {
+      throw new ConfigError(`${where}: claims.${name} must be a text or a list of texts`)
+    }
+    claims[name] = values as string[]
+  }
+  return claims
+}
+
+/** Plain HTTP is for issuers on this machine. */
+function isIssuer(text: string): boolean {
+  const url = URL.parse(text)
+  if (!url) return false
+  return (
+    url.protocol === 'https:' ||
+    (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname))
+  )
+}

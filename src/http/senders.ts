@@ -1,0 +1,77 @@
+import { type Clock, epochSeconds } from '../core/clock.ts'
+import { StatusError } from '../core/error.ts'
+import type { VerifySignature } from '../core/public-key.ts'
+import type { Server } from '../server/server.ts'
+import type { VerifiedHolder } from '../server/trust.ts'
+import type { AuthenticateRequest, Sender } from '../transport/fetch.ts'
+import { isSigned, verifyRequest } from '../transport/http-signature.ts'
+import { type HttpMessage, tagOf } from '../transport/message-signature.ts'
+import { isOperatorTag, verifyOperatorRequest } from '../transport/operator-signature.ts'
+
+/** Verifies the bearer token of an operator. @returns how logs name them @throws StatusError UNAUTHENTICATED, PERMISSION_DENIED */
+export type VerifyOperatorToken = (token: string) => Promise<string>
+
+export interface SendersOptions {
+  readonly trust: Server['trust']
+  /** Names under which requests may address this server. */
+  readonly audiences: readonly string[]
+  /** RFC 7638 thumbprints of the keys of operators; default none. */
+  readonly operatorKeys?: readonly string[] | undefined
+  /** Absent: bearer tokens are refused. */
+  readonly verifyOperatorToken?: VerifyOperatorToken | undefined
+  readonly verify: VerifySignature
+  readonly clock: Clock
+}
+
+/** Where a front (Cloudflare Access) puts the token that it checked. */
+const ACCESS_HEADER = 'cf-access-jwt-assertion'
+
+/**
+ * Says who sent a request: the holder of an X509-SVID or an operator's key by their signature, an operator by an OIDC token, or nobody. A
+ * request that shows something that is not good is refused, never taken for anonymous.
+ */
+export function sendersOf(options: SendersOptions): AuthenticateRequest {
+  const { trust, audiences, operatorKeys = [], verifyOperatorToken, verify, clock } = options
+
+  async function bySvid(message: HttpMessage, address: string): Promise<Sender> {
+    let holder: VerifiedHolder | undefined
+    await verifyRequest(message, {
+      audiences,
+      now: epochSeconds(clock),
+      verify,
+      verifyChain: async (chain) => {
+        holder = await trust.verifyPeer(chain)
+      },
+    })
+    return { peer: { via: 'x509', address, ...holder! }, signed: true }
+  }
+
+  async function byOperatorKey(message: HttpMessage, address: string): Promise<Sender> {
+    const check = { audiences, now: epochSeconds(clock), verify, thumbprints: operatorKeys }
+    const name = await verifyOperatorRequest(message, check)
+    return { peer: { via: 'operator', address, name, proof: 'operator_key' }, signed: true }
+  }
+
+  async function byToken(token: string, address: string): Promise<Sender> {
+    if (!verifyOperatorToken) throw new StatusError('UNAUTHENTICATED', 'this server takes no bearer tokens')
+    return { peer: { via: 'operator', address, name: await verifyOperatorToken(token), proof: 'oidc' }, signed: false }
+  }
+
+  return async (message, address) => {
+    const { headers } = message
+    const authorization = headers.get('authorization')
+    if (isSigned(headers)) {
+      if (authorization !== null)
+        throw new StatusError('UNAUTHENTICATED', 'a request is signed or has a token, not both')
+      return isOperatorTag(tagOf(headers)) ? byOperatorKey(message, address) : bySvid(message, address)
+    }
+    if (authorization !== null) {
+      const [, token] = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization) ?? []
+      if (token === undefined) throw new StatusError('UNAUTHENTICATED', 'the authorization header is no bearer token')
+      return byToken(token, address)
+    }
+    // The front adds it to every request of somebody it knows; where nobody asked for that, it means nothing.
+    const assertion = verifyOperatorToken ? headers.get(ACCESS_HEADER) : null
+    return assertion === null ? { peer: { via: 'anonymous', address }, signed: false } : byToken(assertion, address)
+  }
+}
