@@ -6,7 +6,7 @@ import { type Certificate, parseCertificate } from '../../src/core/certificate.t
 import { type Clock, epochSeconds, systemClock } from '../../src/core/clock.ts'
 import { verifyX509Svid } from '../../src/core/path-validation.ts'
 import { encodePem } from '../../src/core/pem.ts'
-import { type SpiffeId, spiffeId } from '../../src/core/spiffe-id.ts'
+import { pathOf, type SpiffeId, spiffeId } from '../../src/core/spiffe-id.ts'
 import { parseTrustDomain } from '../../src/core/trust-domain.ts'
 import { joinTokenAttestor } from '../../src/plugins/agent-nodeattestor/join_token.ts'
 import { x509PopAgentAttestor } from '../../src/plugins/agent-nodeattestor/x509pop.ts'
@@ -107,13 +107,19 @@ const CREATE = {
 }
 
 /** Creates an entry for `/path` below an agent, as whoever signs. @returns its id */
-export async function createEntry(place: Place, by: HttpIdentity, parent: SpiffeId, path: string): Promise<string> {
-  const wire = (id: SpiffeId) => ({ trustDomain: TRUST_DOMAIN, path: id.slice(`spiffe://${TRUST_DOMAIN}`.length) })
+export async function createEntry(
+  place: Place,
+  by: HttpIdentity,
+  parent: SpiffeId,
+  path: string,
+  more: { readonly uid?: number; readonly downstream?: boolean } = {},
+): Promise<string> {
   const entry = {
     ...Entry.decode(new Uint8Array(0)),
     spiffeId: { trustDomain: TRUST_DOMAIN, path },
-    parentId: wire(parent),
-    selectors: [{ type: 'unix', value: 'uid:1' }],
+    parentId: { trustDomain: TRUST_DOMAIN, path: pathOf(parent) },
+    selectors: [{ type: 'unix', value: `uid:${more.uid ?? 1}` }],
+    downstream: more.downstream ?? false,
   }
   const { results } = await channelTo(place, by).unary(CREATE, { entries: [entry], outputMask: undefined })
   const [result] = results

@@ -26,10 +26,11 @@ export interface RunningWorker {
   stop(): Promise<void>
 }
 
-/** Starts workers/index.ts in workerd. @param folder where its database lies, and is found again */
+/** Starts workers/index.ts in workerd. @param folder where its database lies, and is found again @param port default any */
 export async function startWorker(
   folder: string,
   variables: Partial<typeof WORKER_VARIABLES> = {},
+  port = 0,
 ): Promise<RunningWorker> {
   const values = Object.entries({ ...WORKER_VARIABLES, ...variables })
   const lines: string[] = []
@@ -37,7 +38,7 @@ export async function startWorker(
     config: CONFIG,
     bindings: Object.fromEntries(values.map(([name, value]) => [name, { type: 'plain_text' as const, value }])),
     dev: {
-      server: { hostname: '127.0.0.1', port: 0 },
+      server: { hostname: '127.0.0.1', port },
       inspector: false,
       logLevel: 'none',
       structuredLogsHandler: ({ message }: { readonly message: string }) => void lines.push(message),
