@@ -1,74 +1,24 @@
-import { execFile, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { importJWK, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JwtAuthority } from '../../src/core/bundle.ts'
 import { jwkOf } from '../../src/core/jwk.ts'
 import { validateWitSvid } from '../../src/core/wit-svid.ts'
 import { nodeVerifier } from '../../src/plugins/signer.ts'
+import { type Program, SPIRE_IS_MISSING, sideBySide } from '../support/side-by-side.ts'
 
-/** WIT-SVIDs of SPIRE and ours, minted with the command line of either; SPIRE_BIN as in cli.test.ts. */
-const given = process.env.SPIRE_BIN
-const missing = given === undefined || given === ''
-if (missing) console.warn('SPIRE_BIN is not set: WIT-SVIDs are NOT compared with those of SPIRE')
-const folder = missing ? '' : given.endsWith('spire-server') ? dirname(given) : given
-const SERVERS = {
-  SPIRE: join(folder, 'spire-server'),
-  Turret: fileURLToPath(new URL('../../bin/turret-server', import.meta.url)),
-}
-type Program = keyof typeof SERVERS
-const env = { PATH: process.env.PATH, SPIRE_SERVER_FFLAGS: 'wit-svid' }
+/** WIT-SVIDs of SPIRE and ours, minted with the command line of either. */
+if (SPIRE_IS_MISSING) console.warn('SPIRE_BIN is not set: WIT-SVIDs are NOT compared with those of SPIRE')
 
-function run(program: Program, ...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  return new Promise((resolve) => {
-    execFile(SERVERS[program], args, { env }, (error, out, err) => {
-      resolve({ code: error === null ? 0 : Number(error.code), out, err })
-    })
+describe.skipIf(SPIRE_IS_MISSING)('WIT-SVIDs beside SPIRE', { timeout: 30_000 }, () => {
+  const both = sideBySide({
+    server: 'experimental { feature_flags = ["wit-svid"]  wit_issuer = "the-issuer"  wit_key_type = "ec-p384" }',
+    env: { SPIRE_SERVER_FFLAGS: 'wit-svid' },
   })
-}
-
-describe.skipIf(missing)('WIT-SVIDs beside SPIRE', { timeout: 30_000 }, () => {
-  const home = mkdtempSync(join(tmpdir(), 'turret-wit-'))
-  const socket = (program: Program) => join(home, `${program}.sock`)
-  const stop: (() => Promise<void>)[] = []
-
-  async function start(program: Program): Promise<void> {
-    const config = join(home, `${program}.conf`)
-    mkdirSync(join(home, program))
-    writeFileSync(
-      config,
-      `server {
-  trust_domain = "example.org"  bind_address = "127.0.0.1"  bind_port = 0
-  data_dir = "${home}/${program}"  socket_path = "${socket(program)}"  log_level = "ERROR"
-  experimental { feature_flags = ["wit-svid"]  wit_issuer = "the-issuer"  wit_key_type = "ec-p384" }
-}
-plugins {
-  DataStore "sql" { plugin_data { database_type = "sqlite3"  connection_string = "${home}/${program}/db" } }
-  KeyManager "disk" { plugin_data { keys_path = "${home}/${program}/keys.json" } }
-  NodeAttestor "join_token" { plugin_data {} }
-}
-`.replace('bind_port = 0', `bind_port = ${await freePort()}`),
-    )
-    const child = spawn(SERVERS[program], ['run', '-config', config], { stdio: ['ignore', 'ignore', 'inherit'] })
-    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
-    stop.push(() => {
-      child.kill()
-      return ended
-    })
-    while ((await run(program, 'healthcheck', '-socketPath', socket(program))).code !== 0) {
-      if (child.exitCode !== null) throw new Error(`${program} ended before it was ready`)
-      await new Promise((resolve) => setTimeout(resolve, 100))
-    }
-  }
-
-  beforeAll(() => Promise.all([start('SPIRE'), start('Turret')]), 30_000)
-  afterAll(async () => {
-    for (const end of stop) await end()
-    rmSync(home, { recursive: true, force: true })
-  })
+  const { home, socket, run } = both
+  beforeAll(() => both.start(), 30_000)
+  afterAll(() => both.stop())
 
   async function authorities(program: Program): Promise<JwtAuthority[]> {
     const { out } = await run('Turret', 'bundle', 'show', '-output', 'json', '-socketPath', socket(program))
@@ -144,13 +94,3 @@ plugins {
     expect(await outcome('Turret')).toEqual(await outcome('SPIRE'))
   })
 })
-
-async function freePort(): Promise<number> {
-  const { createServer } = await import('node:net')
-  return new Promise((resolve) => {
-    const listener = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = listener.address() as { port: number }
-      listener.close(() => resolve(port))
-    })
-  })
-}
