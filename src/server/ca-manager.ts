@@ -15,7 +15,7 @@ import type { Ca, JwtKey, X509Ca } from './ca.ts'
 import { Journal, type JournalKind } from './journal.ts'
 import { newKeyAuthority, newX509Authority } from './new-authority.ts'
 import { loadSlots } from './slot-loading.ts'
-import { activationTime, KEY_NAMES, preparationTime, type Slot, SlotPair } from './slots.ts'
+import { activationTime, KEY_NAMES, preparationTime, type Slot, SlotPair, type Slots } from './slots.ts'
 import { takeUpstreamBundle } from './upstream-bundle.ts'
 
 export interface CaManagerOptions {
@@ -57,7 +57,6 @@ interface Hands {
 }
 
 type KindName = keyof typeof KEY_NAMES
-type Pair<T> = { readonly current: Slot<T>; readonly next: Slot<T> }
 
 /** One kind of authority: its two slots and what is particular about it. */
 interface Kind<T> {
@@ -182,15 +181,15 @@ export class CaManager {
     }
   }
 
-  get x509Slots(): Pair<X509Ca> {
+  get x509Slots(): Slots<X509Ca> {
     return this.#x509.pair
   }
 
-  get jwtSlots(): Pair<JwtKey> {
+  get jwtSlots(): Slots<JwtKey> {
     return this.#jwt.pair
   }
 
-  get witSlots(): Pair<JwtKey> {
+  get witSlots(): Slots<JwtKey> {
     return this.#wit.pair
   }
 
@@ -237,13 +236,22 @@ export class CaManager {
     return this.#alone((hands) => this.#prepare(hands, this.#jwt))
   }
 
-  /** Makes the prepared authority the active one, whatever its time. */
-  activateX509(): Promise<void> {
-    return this.#alone((hands) => this.#swap(hands, this.#x509))
+  /**
+   * Makes the prepared authority the active one, whatever its time.
+   * @param authorityId the one that is meant; whichever is prepared unless given
+   * @throws StatusError FAILED_PRECONDITION if that is not prepared (any more)
+   */
+  activateX509(authorityId?: string): Promise<void> {
+    return this.#alone((hands) => this.#activatePrepared(hands, this.#x509, authorityId))
   }
 
-  activateJwt(): Promise<void> {
-    return this.#alone((hands) => this.#swap(hands, this.#jwt))
+  activateJwt(authorityId?: string): Promise<void> {
+    return this.#alone((hands) => this.#activatePrepared(hands, this.#jwt, authorityId))
+  }
+
+  /** Says that roots of the bundle were tainted. Hex key ids. */
+  announceTaint(keyIds: readonly string[]): void {
+    this.#deps.onTainted?.(keyIds)
   }
 
   /**
@@ -479,6 +487,14 @@ export class CaManager {
     await this.#journal.activate(kind.journal, kind.pair.current.authorityId, undefined, store.journals)
     kind.pair.activateCurrent()
     this.#use(kind)
+  }
+
+  async #activatePrepared<T>(hands: Hands, kind: Kind<T>, authorityId: string | undefined): Promise<void> {
+    const { next } = kind.pair
+    if (next.status !== 'prepared' || (authorityId !== undefined && next.authorityId !== authorityId)) {
+      throw new StatusError('FAILED_PRECONDITION', 'the authority is not prepared')
+    }
+    await this.#swap(hands, kind)
   }
 
   /** The prepared authority takes over. */

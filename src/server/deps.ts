@@ -9,9 +9,10 @@ import type { Selector } from '../core/selector.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Store } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
-import type { Ca } from './ca.ts'
+import type { Ca, JwtKey, X509Ca } from './ca.ts'
 import type { ChangeTail } from './change-tail.ts'
 import type { OwnBundle } from './own-bundle.ts'
+import type { Slots } from './slots.ts'
 
 /** Finds entries; an index kept by the change log on Node, SQL at the edge. */
 export interface EntryLookup {
@@ -28,6 +29,20 @@ export interface NodeLookup {
 export interface LogControl {
   readonly launchLevel: LogLevel
   level: LogLevel
+}
+
+/** The authorities of this server (or of all replicas that share its keys), as an administrator changes them; see CaManager. */
+export interface LocalAuthorities {
+  readonly x509Slots: Slots<X509Ca>
+  readonly jwtSlots: Slots<JwtKey>
+  readonly hasUpstream: boolean
+  /** Takes over what other replicas changed. */
+  refresh(): Promise<void>
+  prepareX509(): Promise<void>
+  prepareJwt(): Promise<void>
+  activateX509(authorityId: string): Promise<void>
+  activateJwt(authorityId: string): Promise<void>
+  announceTaint(keyIds: readonly string[]): void
 }
 
 /** What all services of the server are given. */
@@ -54,6 +69,8 @@ export interface ServerDeps {
   publishJwtKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
   /** The same for a WIT key. */
   publishWitKey(key: JwtAuthority): Promise<readonly JwtAuthority[]>
+  /** The server's own authorities; absent where there are none to be looked after. */
+  readonly authorities?: LocalAuthorities
   /** Told after authorities were appended by hand, so that bundle publishers run. */
   bundleChanged?(bundle: Bundle): void
   /** Fetches the bundle of a federated trust domain now. False: there is no relationship with it. */

@@ -4,6 +4,7 @@ import * as agentApi from '../../proto/spire/api/server/agent/v1.ts'
 import * as bundleApi from '../../proto/spire/api/server/bundle/v1.ts'
 import * as debugApi from '../../proto/spire/api/server/debug/v1.ts'
 import * as entryApi from '../../proto/spire/api/server/entry/v1.ts'
+import * as localApi from '../../proto/spire/api/server/localauthority/v1.ts'
 import * as loggerApi from '../../proto/spire/api/server/logger/v1.ts'
 import * as svidApi from '../../proto/spire/api/server/svid/v1.ts'
 import * as trustDomainApi from '../../proto/spire/api/server/trustdomain/v1.ts'
@@ -20,6 +21,7 @@ import type { ServerDeps } from './deps.ts'
 import * as entry from './entry.ts'
 import { syncAuthorizedEntries } from './entry-sync.ts'
 import { check } from './health.ts'
+import * as localAuthority from './local-authority.ts'
 import * as logger from './logger.ts'
 import * as svid from './svid.ts'
 import * as trustDomain from './trustdomain.ts'
@@ -184,9 +186,77 @@ export const TCP_METHODS: readonly Method<ServerDeps>[] = [
   ),
   row(`${TRUST_DOMAIN}RefreshBundle`, trustDomainApi.RefreshBundleRequest, Empty, trustDomain.refreshBundle),
 
-  ...unimplemented(
-    LOCAL_AUTHORITY,
-    'GetJWTAuthorityState PrepareJWTAuthority ActivateJWTAuthority TaintJWTAuthority RevokeJWTAuthority GetX509AuthorityState PrepareX509Authority ActivateX509Authority TaintX509Authority TaintX509UpstreamAuthority RevokeX509Authority RevokeX509UpstreamAuthority',
+  row(
+    `${LOCAL_AUTHORITY}GetJWTAuthorityState`,
+    localApi.GetJWTAuthorityStateRequest,
+    localApi.GetJWTAuthorityStateResponse,
+    localAuthority.getJwtAuthorityState,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}PrepareJWTAuthority`,
+    localApi.PrepareJWTAuthorityRequest,
+    localApi.PrepareJWTAuthorityResponse,
+    localAuthority.prepareJwtAuthority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}ActivateJWTAuthority`,
+    localApi.ActivateJWTAuthorityRequest,
+    localApi.ActivateJWTAuthorityResponse,
+    localAuthority.activateJwtAuthority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}TaintJWTAuthority`,
+    localApi.TaintJWTAuthorityRequest,
+    localApi.TaintJWTAuthorityResponse,
+    localAuthority.taintJwtAuthority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}RevokeJWTAuthority`,
+    localApi.RevokeJWTAuthorityRequest,
+    localApi.RevokeJWTAuthorityResponse,
+    localAuthority.revokeJwtAuthority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}GetX509AuthorityState`,
+    localApi.GetX509AuthorityStateRequest,
+    localApi.GetX509AuthorityStateResponse,
+    localAuthority.getX509AuthorityState,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}PrepareX509Authority`,
+    localApi.PrepareX509AuthorityRequest,
+    localApi.PrepareX509AuthorityResponse,
+    localAuthority.prepareX509Authority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}ActivateX509Authority`,
+    localApi.ActivateX509AuthorityRequest,
+    localApi.ActivateX509AuthorityResponse,
+    localAuthority.activateX509Authority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}TaintX509Authority`,
+    localApi.TaintX509AuthorityRequest,
+    localApi.TaintX509AuthorityResponse,
+    localAuthority.taintX509Authority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}TaintX509UpstreamAuthority`,
+    localApi.TaintX509UpstreamAuthorityRequest,
+    localApi.TaintX509UpstreamAuthorityResponse,
+    localAuthority.taintX509UpstreamAuthority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}RevokeX509Authority`,
+    localApi.RevokeX509AuthorityRequest,
+    localApi.RevokeX509AuthorityResponse,
+    localAuthority.revokeX509Authority,
+  ),
+  row(
+    `${LOCAL_AUTHORITY}RevokeX509UpstreamAuthority`,
+    localApi.RevokeX509UpstreamAuthorityRequest,
+    localApi.RevokeX509UpstreamAuthorityResponse,
+    localAuthority.revokeX509UpstreamAuthority,
   ),
   ...unimplemented(
     LOCAL_AUTHORITY,

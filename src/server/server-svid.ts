@@ -24,6 +24,8 @@ export interface ServerSvidDeps {
   readonly id: SpiffeId
   readonly clock: Clock
   readonly log: Log
+  /** Hex key ids of the roots that are tainted now, by whichever replica. */
+  readonly taintedRoots?: () => Promise<readonly string[]>
   /** Told of each new SVID, the first one too. */
   readonly onRotated: (svid: ServerSvid) => void
 }
@@ -50,6 +52,7 @@ export class ServerSvidRotation {
   /** Makes a new SVID if there is none, half its life is over, or its root was tainted. Call it every 5 seconds. */
   async rotateIfDue(): Promise<void> {
     const { clock, log } = this.#deps
+    this.taint((await this.#deps.taintedRoots?.()) ?? [])
     const current = this.#current
     const now = epochSeconds(clock)
     if (current && !this.#tainted.has(current.rootKeyId) && now <= (current.notBefore + current.notAfter) / 2) return

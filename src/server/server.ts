@@ -17,6 +17,7 @@ import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
 import { OwnBundle } from './own-bundle.ts'
 import { serverPipeline } from './pipeline.ts'
 import { type ServerSvid, ServerSvidRotation } from './server-svid.ts'
+import { taintedRootKeyIds } from './taint.ts'
 import { type Trust, trustOf } from './trust.ts'
 import { type Upkeep, type UpkeepTask, upkeepOf, upkeepTasks } from './upkeep.ts'
 
@@ -128,6 +129,10 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     newKey: parts.newKey,
     keyType: settings.caKeyType,
     id: serverId(trustDomain),
+    taintedRoots: async () => {
+      const own = await bundle.get()
+      return own ? taintedRootKeyIds(own) : []
+    },
     clock,
     log: log.child({ subsystem_name: 'svid_rotator' }),
     onRotated: (next) => tell(next),
@@ -152,6 +157,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     agentIdAsSelector: settings.agentSpiffeIdAsSelector,
     publishJwtKey: (key) => manager.publishJwtKey(key),
     publishWitKey: (key) => manager.publishWitKey(key),
+    authorities: manager,
     startedAtMs,
     serverSvidChain: async () => {
       const { path } = await trust.verifySvid(svid.current?.chain ?? [])

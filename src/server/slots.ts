@@ -19,6 +19,12 @@ export interface Slot<T> {
   readonly notAfter: EpochSeconds
 }
 
+/** The two slots of a kind, to be read. */
+export interface Slots<T> {
+  readonly current: Slot<T>
+  readonly next: Slot<T>
+}
+
 export function emptySlot<T>(letter: 'A' | 'B'): Slot<T> {
   return {
     letter,

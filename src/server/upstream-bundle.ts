@@ -1,10 +1,8 @@
-import type { Bundle, X509Authority } from '../core/bundle.ts'
-import { parseCertificate } from '../core/certificate.ts'
-import { hex } from '../core/der.ts'
 import type { Log } from '../core/log.ts'
 import type { UpstreamBundle } from '../core/plugin.ts'
 import type { BundleStore } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
+import { rootKeyId, withTaintedRoots } from './taint.ts'
 
 export interface UpstreamBundleDeps {
   readonly bundles: BundleStore
@@ -22,37 +20,23 @@ export interface UpstreamBundleDeps {
  */
 export async function takeUpstreamBundle(deps: UpstreamBundleDeps, update: UpstreamBundle): Promise<void> {
   const { bundles, trustDomain, log } = deps
-  const theirs = new Map(update.x509Authorities.map((root) => [keyIdOf(root), root]))
+  const theirs = new Map(update.x509Authorities.map((root) => [rootKeyId(root), root]))
   const roots = (await bundles.get(trustDomain))?.x509Authorities ?? []
-  const newlyTainted = roots.filter((root) => !root.tainted && theirs.get(keyIdOf(root))?.tainted).map(keyIdOf)
+  const newlyTainted = roots.filter((root) => !root.tainted && theirs.get(rootKeyId(root))?.tainted).map(rootKeyId)
   if (newlyTainted.length > 0) {
     await deps.replaceCa(new Set(newlyTainted))
-    await bundles.change(trustDomain, (bundle) => withTaint(bundle, new Set(newlyTainted)))
+    await bundles.change(trustDomain, (bundle) => withTaintedRoots(bundle, new Set(newlyTainted)))
     log.info('X.509 authority tainted', { subject_key_id: newlyTainted.join(',') })
     deps.onTainted(newlyTainted)
   }
-  const revoked = new Set(roots.filter((root) => root.tainted && !theirs.has(keyIdOf(root))).map(keyIdOf))
+  const revoked = new Set(roots.filter((root) => root.tainted && !theirs.has(rootKeyId(root))).map(rootKeyId))
   if (revoked.size > 0) {
     await bundles.change(trustDomain, (bundle) => ({
       ...bundle,
-      x509Authorities: bundle.x509Authorities.filter((root) => !revoked.has(keyIdOf(root))),
+      x509Authorities: bundle.x509Authorities.filter((root) => !revoked.has(rootKeyId(root))),
       sequenceNumber: bundle.sequenceNumber + 1,
     }))
     log.info('X.509 authority revoked', { subject_key_id: [...revoked].join(',') })
   }
   await bundles.append({ trustDomain, ...update })
-}
-
-function keyIdOf(root: X509Authority): string {
-  return hex(parseCertificate(root.der).subjectKeyId ?? new Uint8Array(0))
-}
-
-function withTaint(bundle: Bundle, keyIds: ReadonlySet<string>): Bundle {
-  return {
-    ...bundle,
-    sequenceNumber: bundle.sequenceNumber + 1,
-    x509Authorities: bundle.x509Authorities.map((root) =>
-      keyIds.has(keyIdOf(root)) ? { ...root, tainted: true } : root,
-    ),
-  }
 }
