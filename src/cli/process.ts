@@ -1,6 +1,8 @@
 import { readFileSync, writeSync } from 'node:fs'
 import type { CommandContext } from './command.ts'
 import { type Program, runProgram } from './commands.ts'
+import { userMessage } from './failure.ts'
+import { useProxies } from './proxy.ts'
 
 const STDIN = 0
 const STDOUT = 1
@@ -19,6 +21,12 @@ export async function runInProcess(program: Program): Promise<never> {
     stderr: (text) => write(STDERR, text),
     stdin: () => readFileSync(STDIN),
     now: Date.now,
+  }
+  try {
+    await useProxies(process.env)
+  } catch (error) {
+    context.stderr(`${userMessage(error)}\n`)
+    process.exit(1)
   }
   process.exit(await runProgram(program, context))
 }

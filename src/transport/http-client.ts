@@ -295,8 +295,13 @@ function failure(error: unknown, signal: AbortSignal, serverUrl: string): Status
       ? new StatusError('DEADLINE_EXCEEDED', 'context deadline exceeded')
       : new StatusError('CANCELLED', 'context canceled')
   }
-  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
-  return new StatusError('UNAVAILABLE', `connection error: ${serverUrl}: ${errorMessage(error)}${cause}`, {
-    cause: error,
-  })
+  return new StatusError('UNAVAILABLE', `connection error: ${serverUrl}: ${wholeMessage(error)}`, { cause: error })
+}
+
+/** What happened and why: what a proxy or TLS said lies some causes deep. */
+function wholeMessage(error: unknown): string {
+  const messages: string[] = []
+  for (let at = error; at !== undefined && messages.length < 4; at = at instanceof Error ? at.cause : undefined)
+    messages.push(errorMessage(at))
+  return messages.join(': ')
 }

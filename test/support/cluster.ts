@@ -36,7 +36,12 @@ export interface ServerSettings {
 /** Real servers and agents in a folder of their own, ended and removed with the test. */
 export class Cluster {
   readonly folder = mkdtempSync(join(tmpdir(), 'turret-e2e-'))
-  readonly processes = new Processes({})
+  readonly processes: Processes
+
+  /** @param environment of its processes, beside ours */
+  constructor(environment: Readonly<Record<string, string>> = {}) {
+    this.processes = new Processes(environment)
+  }
 
   async stop(): Promise<void> {
     await this.processes.stop()
