@@ -17,6 +17,7 @@ const USAGE = `usage: npm run demo [-- OPTIONS]
 Starts a root server with its agent and two nested servers with theirs, and checks that identities of one branch are good in the other.
 
   --keep               leave it running and say what to try; Ctrl-C ends it
+  --runtime NAME       what runs the processes: node (the default), deno or bun
   --config-dir DIR     six configuration files of your own, written for SPIRE or for this:
                        DIR/{root,nestedA,nestedB}/{server,agent}.conf
                        $DEMO (a new folder), $ROOT_PORT, $NESTEDA_PORT and $NESTEDB_PORT (free ports) may be used in them
@@ -30,6 +31,7 @@ const AUDIENCE = 'demo'
 const { values: options } = parseArgs({
   options: {
     keep: { type: 'boolean', default: false },
+    runtime: { type: 'string', default: process.env.TURRET_RUNTIME ?? 'node' },
     'config-dir': { type: 'string', default: import.meta.dirname },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -44,7 +46,14 @@ process.umask(0o022)
 const demo = mkdtempSync(join(tmpdir(), 'turret-demo-'))
 chmodSync(demo, 0o755)
 const [rootPort, portA, portB] = await freePorts(3)
-const environment = { DEMO: demo, ROOT_PORT: `${rootPort}`, NESTEDA_PORT: `${portA}`, NESTEDB_PORT: `${portB}` }
+const environment = {
+  DEMO: demo,
+  ROOT_PORT: `${rootPort}`,
+  NESTEDA_PORT: `${portA}`,
+  NESTEDB_PORT: `${portB}`,
+  // `deno task demo` starts them with the Deno that runs it.
+  TURRET_RUNTIME: options.runtime === 'deno' && process.versions.deno ? process.execPath : options.runtime,
+}
 const processes = new Processes(environment)
 let ending: Promise<void> | undefined
 
