@@ -116,7 +116,8 @@ export function settingsOf(options: TurretOptions): ServerSettings {
     witKeyType: (options.witSvids ?? true) ? 'ec-p256' : undefined,
     caSubject: options.caSubject ?? { country: ['US'], organization: ['SPIFFE'] },
     jwtIssuer: issuer,
-    witIssuer: issuer,
+    // None: WIT-SVID 3.7 wants no `iss` under which OIDC relying parties would find keys and take the token for a bearer's.
+    witIssuer: undefined,
     disableJwtSvids: false,
     auditLogEnabled: options.auditLog ?? false,
     rateLimitAttestation: options.rateLimits ?? true,
