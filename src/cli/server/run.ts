@@ -137,8 +137,15 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     ? await serveHttp(options.http, { server, verify, clock, log: endpointLog })
     : async () => {}
 
-  // Where replicas share keys, looking this often means that no signature has to wait for the database.
-  const look = { everyMs: 2_000, failure: 'Could not read the shared authorities', run: () => server.manager.refresh() }
+  // Where replicas share keys, looking this often means that no signature has to wait for the database, and that their new roots are
+  // known before what they signed comes along.
+  const look = {
+    everyMs: 2_000,
+    failure: 'Could not read the shared authorities',
+    run: async () => {
+      await Promise.all([server.freshen(), server.manager.refresh()])
+    },
+  }
   runPeriodically([...server.tasks, ...(plugins.keyManager.shared ? [look] : [])], signal, log)
   const following = followUpstream(server.manager, signal, log.child({ subsystem_name: 'ca_manager' }))
 
