@@ -18,11 +18,19 @@ export class CallError extends CommandError {
   }
 }
 
-/** Makes a client that loads gRPC and connects on its first call. Lives as long as the process. */
-export function apiClient(target: string): ApiClient {
+/** A client of a socket; gRPC is loaded with its first call. */
+export function socketClient(target: string): ApiClient {
+  return apiClient(async () => {
+    const { connect } = await import('../transport/grpc-client.ts')
+    return connect({ target, maxMessageBytes: -1 })
+  })
+}
+
+/** Makes a client that connects on its first call. Lives as long as the process. */
+export function apiClient(open: () => Promise<GrpcChannel>): ApiClient {
   let channel: Promise<GrpcChannel> | undefined
   const connected = (): Promise<GrpcChannel> => {
-    channel ??= import('../transport/grpc-client.ts').then(({ connect }) => connect({ target, maxMessageBytes: -1 }))
+    channel ??= open()
     return channel
   }
   return {

@@ -18,6 +18,7 @@ import { ConfigError } from './hcl.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
 import { EXPERIMENTAL_NOTICE } from './server.ts'
+import { requireServerUrl } from './server-url.ts'
 
 /** Where the first trust bundle comes from. */
 export type BootstrapSource =
@@ -377,13 +378,10 @@ export function readBootstrap({
   return { kind: 'insecure' }
 }
 
-/** Plain HTTP is for what listens on this machine; answers are signed either way. @throws ConfigError */
+/** @throws ConfigError */
 export function checkServerUrl(text: string, serverAddress: string): void {
   if (serverAddress !== '') throw new ConfigError('only one of server_address or server_url can be specified, not both')
-  const url = prefixed('unable to parse server_url', () => new URL(text))
-  const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local))
-    throw new ConfigError('server_url must start with https://')
+  requireServerUrl(text, 'server_url')
 }
 
 function checkUrl(text: string, unixSocket: string): void {

@@ -11,7 +11,7 @@ import { StateSeal } from '../transport/sealed-state.ts'
 import { type SendersOptions, sendersOf } from './senders.ts'
 
 export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken'> {
-  readonly server: Pick<Server, 'deps' | 'service' | 'bundle' | 'trust' | 'identity'>
+  readonly server: Pick<Server, 'deps' | 'adminService' | 'bundle' | 'trust' | 'identity'>
   /** Names under which requests may address this server. */
   readonly audiences: readonly string[]
   /** `https://...` in the OIDC discovery document; undefined: none is served. */
@@ -39,7 +39,8 @@ const REFRESH_HINT_SECONDS = 300
 export function httpApp(options: HttpAppOptions): HttpApp {
   const { server, basePath = '', issuer, uses, clock, log } = options
   const api = connectHandler({
-    service: server.service,
+    // Of what only the socket offers, operators get the same; the policy keeps it from everybody else.
+    service: server.adminService,
     basePath,
     identity: () => {
       const { chain, key } = server.identity()

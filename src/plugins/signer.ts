@@ -33,16 +33,21 @@ export async function generateSigner(type: KeyType): Promise<MemorySigner> {
 const ENCODINGS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE KEY': 'pkcs1' } as const
 
 /**
- * A signer of a private key in DER: PKCS#8, or what another PEM label stands for.
+ * A signer of a private key: a JWK, or DER in PKCS#8 or what another PEM label stands for.
  * @throws Error if it is no key, or of a type that SPIRE makes none of
  */
-export function importSigner(der: Uint8Array, label: string = 'PRIVATE KEY'): MemorySigner {
-  const encoding = ENCODINGS[label as keyof typeof ENCODINGS]
-  if (!encoding) throw new Error(`a PEM block "${label}" is no private key`)
-  const key = createPrivateKey({ key: Buffer.from(der), format: 'der', type: encoding })
+export function importSigner(source: Uint8Array | JsonWebKey, label: string = 'PRIVATE KEY'): MemorySigner {
+  const key =
+    source instanceof Uint8Array ? keyOfDer(source, label) : createPrivateKey({ key: source as never, format: 'jwk' })
   const type = keyTypeOf(parsePublicKey(spkiOf(key)))
   if (!type) throw new Error('the key is of an unsupported type')
   return signerOf(key, type)
+}
+
+function keyOfDer(der: Uint8Array, label: string): KeyObject {
+  const encoding = ENCODINGS[label as keyof typeof ENCODINGS]
+  if (!encoding) throw new Error(`a PEM block "${label}" is no private key`)
+  return createPrivateKey({ key: Buffer.from(der), format: 'der', type: encoding })
 }
 
 function spkiOf(key: KeyObject): Uint8Array {

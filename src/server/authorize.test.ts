@@ -61,9 +61,13 @@ const CALLERS: readonly (readonly [name: string, peer: Peer, is: readonly Who[]]
   [
     'an operator by key',
     { via: 'operator', address: '192.0.2.1', name: 'thumbprint', proof: 'operator_key' },
-    ['admin'],
+    ['admin', 'local'],
   ],
-  ['an operator by token', { via: 'operator', address: '192.0.2.1', name: 'issuer me', proof: 'oidc' }, ['admin']],
+  [
+    'an operator by token',
+    { via: 'operator', address: '192.0.2.1', name: 'issuer me', proof: 'oidc' },
+    ['admin', 'local'],
+  ],
 ]
 
 async function verdict(path: string, peer: Peer) {

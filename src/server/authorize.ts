@@ -81,8 +81,9 @@ export function authorize(
   if (peer.via === 'local') {
     if (who.has('local')) return { caller: bare(peer), as: 'local', via: 'transport' }
   } else if (peer.via === 'operator') {
-    // Whatever else operators are, they are neither agents nor servers below.
-    if (who.has('admin')) return { caller: { kind: 'admin', name: peer.name }, as: 'admin', via: peer.proof }
+    // They stand for whoever has the socket of a server that has none; they are neither agents nor servers below.
+    if (who.has('admin') || who.has('local'))
+      return { caller: { kind: 'admin', name: peer.name }, as: 'admin', via: peer.proof }
   } else if (peer.via === 'x509') return authorizeById(deps, path, who, peer, logger)
   throw denied(path, logger)
 }

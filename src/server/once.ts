@@ -1,6 +1,6 @@
 import { POLICY } from './authorize.ts'
 
-const READS = /\/(Get|List|Count)[A-Z]\w*$/
+const READS = /\/(Get|List|Count)[A-Z]\w*$|Health\//
 
 /**
  * True for methods that must not be done again by a copy of a request: attestation, and whatever an administrator changes or mints. A copy
@@ -8,5 +8,6 @@ const READS = /\/(Get|List|Count)[A-Z]\w*$/
  */
 export function isOnce(path: string): boolean {
   if (path === '/spire.api.server.agent.v1.Agent/AttestAgent') return true
-  return (POLICY.get(path)?.has('admin') ?? false) && !READS.test(path)
+  const who = POLICY.get(path)
+  return who !== undefined && (who.has('admin') || who.has('local')) && !READS.test(path)
 }

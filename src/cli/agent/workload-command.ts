@@ -10,7 +10,7 @@ import {
   X509SVIDResponse,
 } from '../../../proto/spiffe/workload.ts'
 import type { ClientCallOptions, ClientMethod } from '../../transport/grpc-client.ts'
-import { type ApiClient, apiClient } from '../client.ts'
+import { type ApiClient, socketClient } from '../client.ts'
 import { type Command, type CommandContext, defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { durationValue, type FlagTable, type FlagValues, text } from '../flags.ts'
@@ -50,7 +50,7 @@ export function agentClient(
   flags: { readonly socketPath: string; readonly instance: string },
   env: CommandContext['env'],
 ): ApiClient {
-  return apiClient(plainTarget(resolve(socketPath(AGENT_SOCKET, flags, env))))
+  return socketClient(plainTarget(resolve(socketPath(AGENT_SOCKET, flags, env))))
 }
 
 export interface WorkloadCall extends CommandContext {

@@ -96,6 +96,10 @@ const commands: CommandRows = {
   ),
   ...authority('upstreamauthority taint', 'Marks the provided X.509 upstream authority as being tainted'),
   'jwt mint': { synopsis: 'Mints a JWT-SVID', load: () => import('./jwt-mint.ts') },
+  'operator keygen': {
+    synopsis: 'Makes a key to administrate a server over HTTPS',
+    load: () => import('./operator-keygen.ts'),
+  },
   run: { synopsis: 'Runs the server', load: () => import('./run.ts') },
   'token generate': { synopsis: 'Generates a join token', load: () => import('./token-generate.ts') },
   validate: { synopsis: 'Validates a SPIRE server configuration file', load: () => import('./validate.ts') },
