@@ -2,6 +2,8 @@
 
 /** Request and answer of a method. */
 export const METHODS: Readonly<Record<string, string>> = {
+  '/grpc.health.v1.Health/Check': 'grpc.health.v1.HealthCheckRequest grpc.health.v1.HealthCheckResponse',
+  '/grpc.health.v1.Health/Watch': 'grpc.health.v1.HealthCheckRequest grpc.health.v1.HealthCheckResponse',
   '/spire.api.server.agent.v1.Agent/AttestAgent': 'spire.api.server.agent.v1.AttestAgentRequest spire.api.server.agent.v1.AttestAgentResponse',
   '/spire.api.server.agent.v1.Agent/BanAgent': 'spire.api.server.agent.v1.BanAgentRequest google.protobuf.Empty',
   '/spire.api.server.agent.v1.Agent/CountAgents': 'spire.api.server.agent.v1.CountAgentsRequest spire.api.server.agent.v1.CountAgentsResponse',
@@ -73,6 +75,8 @@ export const MESSAGES: Readonly<Record<string, string>> = {
   'google.protobuf.BoolValue': 'value 1 bool',
   'google.protobuf.Empty': '',
   'google.protobuf.StringValue': 'value 1 string',
+  'grpc.health.v1.HealthCheckRequest': 'service 1 string',
+  'grpc.health.v1.HealthCheckResponse': 'status 1 grpc.health.v1.HealthCheckResponse.ServingStatus',
   'spire.api.server.agent.v1.AgentX509SVIDParams': 'csr 1 bytes',
   'spire.api.server.agent.v1.AttestAgentRequest': 'params 1 spire.api.server.agent.v1.AttestAgentRequest.Params 0,challenge_response 2 bytes 0',
   'spire.api.server.agent.v1.AttestAgentRequest.Params': 'data 1 spire.api.types.AttestationData,params 2 spire.api.server.agent.v1.AgentX509SVIDParams',
@@ -241,6 +245,7 @@ export const MESSAGES: Readonly<Record<string, string>> = {
 
 /** Values of an enum: name and number. */
 export const ENUMS: Readonly<Record<string, string>> = {
+  'grpc.health.v1.HealthCheckResponse.ServingStatus': 'UNKNOWN 0,SERVING 1,NOT_SERVING 2,SERVICE_UNKNOWN 3',
   'spire.api.server.bundle.v1.BatchDeleteFederatedBundleRequest.Mode': 'RESTRICT 0,DELETE 1,DISSOCIATE 2',
   'spire.api.types.FederatesWithMatch.MatchBehavior': 'MATCH_EXACT 0,MATCH_SUBSET 1,MATCH_SUPERSET 2,MATCH_ANY 3',
   'spire.api.types.LogLevel': 'UNSPECIFIED 0,PANIC 1,FATAL 2,ERROR 3,WARN 4,INFO 5,DEBUG 6,TRACE 7',

@@ -16,7 +16,7 @@ import {
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { TCP_METHODS } from '../src/server/methods.ts'
+import { ADMIN_METHODS } from '../src/server/methods.ts'
 import { jsonToWire, jsonTypesOf, wireToJson } from './json.ts'
 import { MESSAGES } from './json-schema.ts'
 import { parseJson } from './json-text.ts'
@@ -39,7 +39,9 @@ test('the schema is what proto/generate writes today', () => {
 })
 
 test('every method that is served has a JSON form', () => {
-  expect(TCP_METHODS.map(({ path }) => path).filter((path) => !jsonTypesOf(path))).toEqual([])
+  const without = ADMIN_METHODS.map(({ path }) => path).filter((path) => !jsonTypesOf(path))
+  // Not implemented, and its answer would be the only one with a map.
+  expect(without).toEqual(['/grpc.health.v1.Health/List'])
 })
 
 /** Values of a scalar, edges of its range more often. */

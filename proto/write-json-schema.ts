@@ -32,7 +32,9 @@ interface File {
   }[]
 }
 
-const SERVED = /^(spire\.api\.server|turret)\./
+const SERVED = /^(spire\.api\.server|turret|grpc\.health)\./
+/** Not implemented, and its answer has a map. */
+const NEVER_SERVED = '/grpc.health.v1.Health/List'
 const SCALARS = ['bool', 'string', 'bytes', 'int32', 'int64', 'uint32', 'uint64', 'sint32', 'sint64']
 const WELL_KNOWN = /^google\.protobuf\.(Empty|(Bool|String|Bytes|U?Int(32|64))Value)$/
 
@@ -57,8 +59,10 @@ const wanted = new Set<string>()
 for (const file of files.filter(({ package: name }) => SERVED.test(name))) {
   for (const service of file.service ?? []) {
     for (const { name, inputType, outputType } of service.method) {
+      const path = `/${file.package}.${service.name}/${name}`
+      if (path === NEVER_SERVED) continue
       const [input, output] = [inputType.slice(1), outputType.slice(1)]
-      methods.push(`  '/${file.package}.${service.name}/${name}': '${input} ${output}',`)
+      methods.push(`  '${path}': '${input} ${output}',`)
       wanted.add(input).add(output)
     }
   }
