@@ -171,7 +171,7 @@ class CallInFlight implements Call {
   async limit(cost: number): Promise<void> {
     const limiter = this.#invocation.limiter
     if (limiter === undefined || this.peer.via === 'local') return
-    await limiter.take(addressWithoutPort(this.peer.address), cost, this.signal)
+    await limiter.take(this.#incoming.limitKey ?? addressWithoutPort(this.peer.address), cost, this.signal)
   }
 
   auditRequest(fields: AuditFields): void {

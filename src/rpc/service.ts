@@ -5,6 +5,8 @@ import type { MethodKind } from './method.ts'
 export interface IncomingCall {
   readonly peer: Peer
   readonly signal: AbortSignal
+  /** Whose calls share a rate limit; default the address of the peer. */
+  readonly limitKey?: string
   header(name: string): readonly string[]
   /**
    * Transports without streams: keeps what a handler needs to go on when the next message of the client comes with another

@@ -16,7 +16,6 @@ export class KnownBundles {
   #bundles = new Map<string, Bundle>()
   #sequence = -1
   #lookAtMs = 0
-  #looking: Promise<void> | undefined
 
   constructor(store: Pick<Store, 'bundles' | 'changes'>, clock: Clock) {
     this.#store = store
@@ -28,18 +27,13 @@ export class KnownBundles {
 
   /** @param name as it came */
   async get(name: string): Promise<Bundle | undefined> {
-    if (this.#clock.nowMs() >= this.#lookAtMs) {
-      this.#looking ??= this.#look().finally(() => {
-        this.#looking = undefined
-      })
+    // Whoever is first looks, and the others take what is there: at the edge a promise of another request may never be kept.
+    if (this.#sequence < 0 || this.#clock.nowMs() >= this.#lookAtMs) {
       try {
-        await this.#looking
+        await this.#look()
       } catch (error) {
         // What was read before is good until the database answers again.
-        if (this.#sequence < 0) {
-          this.#lookAtMs = 0
-          throw error
-        }
+        if (this.#sequence < 0) throw error
       }
     }
     return this.#bundles.get(name)

@@ -1,11 +1,13 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { memoryUses } from '../../test/support/memory-uses.ts'
+import { identified } from '../../test/support/server.ts'
 import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
-import type { BoundMethod, BoundService } from '../rpc/service.ts'
+import type { Peer } from '../rpc/caller.ts'
+import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { envelope } from './connect-protocol.ts'
-import { connectHandler, STATE_HEADER } from './fetch.ts'
+import { connectHandler, type FetchOptions, STATE_HEADER } from './fetch.ts'
 import { isSigned } from './http-signature.ts'
 import { StateSeal } from './sealed-state.ts'
 
@@ -79,7 +81,7 @@ const service: BoundService = {
   services: new Set(['t.Test']),
 }
 
-const handle = connectHandler({
+const options: FetchOptions = {
   service,
   async authenticate({ headers }, address) {
     if (isSigned(headers)) throw new StatusError('UNAUTHENTICATED', 'nobody')
@@ -93,7 +95,8 @@ const handle = connectHandler({
   log: silentLog,
   maxBodyBytes: 6000,
   bodyTimeoutMs: 50,
-})
+}
+const handle = connectHandler(options)
 
 function post(
   path: string,
@@ -278,4 +281,28 @@ test('whatever comes as a body of envelopes, the answer is a Connect answer', as
       JSON.parse(answer.at(-1)!)
     }),
   )
+})
+
+test.each<[string, Peer, string | undefined]>([
+  ['a holder of an SVID', identified('/agent'), 'spiffe://example.org/agent'],
+  ['an operator', { via: 'operator', address: '192.0.2.9', name: 'key-1', proof: 'operator_key' }, 'key-1'],
+  ['somebody unknown', { via: 'anonymous', address: '192.0.2.9' }, undefined],
+])('rate limits count %s by name where there is one', async (_, peer, key) => {
+  let seen: IncomingCall | undefined
+  const echo: BoundMethod = {
+    ...methods[0]!,
+    async unary(request, call) {
+      seen = call
+      return request
+    },
+  }
+  const { service: __, ...rest } = options
+  const counted = connectHandler({
+    ...rest,
+    service: { methods: new Map([[echo.path, echo]]), services: new Set() },
+    authenticate: async () => ({ peer, signed: false }),
+  })
+  const request = new Request('http://server/t.Test/Echo', { method: 'POST', headers: { 'content-type': PROTO } })
+  expect((await counted(request, ''))!.status).toBe(200)
+  expect(seen!.limitKey).toBe(key)
 })

@@ -85,8 +85,12 @@ export function connectHandler(
         timeoutMs: options.bodyTimeoutMs ?? 20_000,
       })
       const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
+      const peer = await senderOf(options, message, address, method)
+      // Behind a proxy all have one address: who is known is counted by name.
+      const name = peer.via === 'x509' ? peer.spiffeId : peer.via === 'operator' ? peer.name : undefined
       const call: IncomingCall = {
-        peer: await senderOf(options, message, address, method),
+        peer,
+        ...(name === undefined ? {} : { limitKey: name }),
         signal: deadline.signal,
         header: (name) => {
           const value = request.headers.get(name)

@@ -24,10 +24,14 @@ export async function serveHttp(
     uses: plane.server.deps.store.uses,
   })
   const server = createAdaptorServer({
+    // Room for the chain of a nested server with RSA keys; what is too long of it is refused by name.
+    serverOptions: { maxHeaderSize: 64 * 1024 },
     fetch: (request, { incoming }) => app(request, incoming.socket.remoteAddress ?? ''),
   }) as HttpServer
   server.requestTimeout = 30_000
   server.headersTimeout = 10_000
+  // Longer than load balancers keep their connections, so that it is not us who close one that is about to be used.
+  server.keepAliveTimeout = 75_000
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.bindPort, options.bindAddress, resolve)
