@@ -142,6 +142,19 @@ test('calling it late or often changes nothing', async () => {
   expect(manager.x509Slots.current.notAfter).toBeGreaterThan(time.now)
 })
 
+test('who slept beyond the end of the successor too does not activate that', async () => {
+  const { manager, time, ca } = await server()
+  await manager.rotate()
+  time.now += DAY / 2 + 1
+  await manager.rotate()
+  const prepared = manager.x509Slots.next.authorityId
+  time.now += 2 * DAY
+  await manager.rotate()
+  expect(manager.x509Slots.current.authorityId).not.toBe(prepared)
+  expect(ca.x509!.certificate.notAfter).toBe(time.now + DAY)
+  expect(manager.jwtSlots.current.notAfter).toBe(time.now + DAY)
+})
+
 test('a restart goes on with the same authorities, prepared ones too', async () => {
   const path = join(mkdtempSync(join(tmpdir(), 'turret-ca-')), 'keys.json')
   const first = await server({ keyManager: await diskKeyManager(path) })
@@ -468,6 +481,22 @@ test('what ended a day ago leaves the bundle, but never the last of its kind', a
   await pruneBundle(store.bundles, trustDomain, START + 2 * DAY + 1, silentLog)
   expect((await bundle()).x509Authorities).toHaveLength(1)
   expect((await bundle()).jwtAuthorities).toHaveLength(1)
+})
+
+test('a kind of key that is not made any more keeps its last keys and hinders no pruning', async () => {
+  const { manager, store, time, bundle } = await server({ witSvids: true })
+  await manager.rotate()
+  const last = (await bundle()).witAuthorities
+  await store.bundles.append({ trustDomain, jwtAuthorities: [{ ...last[0]!, keyId: 'other', expiresAt: START }] })
+  time.now += (DAY * 5) / 6 + 1
+  const later = await server({ store, keyManager: memoryKeyManager(), at: START + 2 * DAY })
+  await later.manager.rotate()
+  await pruneBundle(store.bundles, trustDomain, START + 3 * DAY + 1, silentLog)
+  expect((await bundle()).x509Authorities).toHaveLength(1)
+  expect((await bundle()).jwtAuthorities.map(({ keyId }) => keyId)).toEqual([
+    later.manager.jwtSlots.current.authorityId,
+  ])
+  expect((await bundle()).witAuthorities).toEqual(last)
 })
 
 test('journals go two weeks after their last authority', async () => {

@@ -167,8 +167,8 @@ export class CaManager {
   }
 
   /**
-   * Rotates until there is something of each kind to sign with. That takes more than one look only where another replica is just making the first
-   * one, or died over it.
+   * Rotates until there is something of each kind to sign with. That takes more than one look only where another replica is just
+   * making the first one, or died over it.
    * @throws Error what rotate throws; UNAVAILABLE if the other replica does not come to an end
    */
   async start(pause: (ms: number) => Promise<void>): Promise<void> {
@@ -340,7 +340,9 @@ export class CaManager {
     const { pair } = kind
     if (pair.current.status === 'empty') await this.#prepare(hands, kind)
     if (pair.current.status !== 'active') await this.#activate(hands, kind)
-    if (pair.next.status !== 'prepared' && now > preparationTime(pair.current)) await this.#prepare(hands, kind)
+    // Whoever slept long may find that the successor ended too.
+    const ready = pair.next.status === 'prepared' && now < pair.next.notAfter
+    if (!ready && now > preparationTime(pair.current)) await this.#prepare(hands, kind)
     if (pair.next.status === 'prepared' && now > activationTime(pair.current)) await this.#swap(hands, kind)
   }
 

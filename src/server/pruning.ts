@@ -1,4 +1,4 @@
-import type { Bundle } from '../core/bundle.ts'
+import type { Bundle, JwtAuthority } from '../core/bundle.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import type { EpochSeconds } from '../core/clock.ts'
 import { StatusError } from '../core/error.ts'
@@ -9,8 +9,9 @@ import type { TrustDomain } from '../core/trust-domain.ts'
 const EXPIRED_FOR = 24 * 3600
 
 /**
- * Removes what ended more than a day ago from the own bundle. Call it every 6 hours.
- * @throws StatusError INTERNAL if nothing of a kind would be left: then something is wrong, and nothing is removed
+ * Removes what ended more than a day ago from the own bundle. Call it every 6 hours. The keys of a kind stay if all of them ended:
+ * that kind was switched off, which is no reason to let the others grow.
+ * @throws StatusError INTERNAL if no root would be left: then something is wrong, and nothing is removed
  * @see server.md 5.3
  */
 export async function pruneBundle(
@@ -27,16 +28,11 @@ export async function pruneBundle(
 
 function pruned(bundle: Bundle, limit: EpochSeconds): Bundle | undefined {
   const x509Authorities = bundle.x509Authorities.filter((root) => parseCertificate(root.der).notAfter >= limit)
-  const alive = (key: { readonly expiresAt: EpochSeconds }) => key.expiresAt === 0 || key.expiresAt >= limit
-  const jwtAuthorities = bundle.jwtAuthorities.filter(alive)
-  const witAuthorities = bundle.witAuthorities.filter(alive)
-  for (const [kind, left, had] of [
-    ['certificates', x509Authorities, bundle.x509Authorities],
-    ['JWT signing keys', jwtAuthorities, bundle.jwtAuthorities],
-    ['WIT signing keys', witAuthorities, bundle.witAuthorities],
-  ] as const) {
-    if (left.length === 0 && had.length > 0) throw new StatusError('INTERNAL', `would prune all ${kind}`)
+  if (x509Authorities.length === 0 && bundle.x509Authorities.length > 0) {
+    throw new StatusError('INTERNAL', 'would prune all certificates')
   }
+  const jwtAuthorities = livingKeys(bundle.jwtAuthorities, limit)
+  const witAuthorities = livingKeys(bundle.witAuthorities, limit)
   const unchanged =
     x509Authorities.length === bundle.x509Authorities.length &&
     jwtAuthorities.length === bundle.jwtAuthorities.length &&
@@ -44,6 +40,11 @@ function pruned(bundle: Bundle, limit: EpochSeconds): Bundle | undefined {
   return unchanged
     ? undefined
     : { ...bundle, x509Authorities, jwtAuthorities, witAuthorities, sequenceNumber: bundle.sequenceNumber + 1 }
+}
+
+function livingKeys(keys: readonly JwtAuthority[], limit: EpochSeconds): readonly JwtAuthority[] {
+  const living = keys.filter(({ expiresAt }) => expiresAt === 0 || expiresAt >= limit)
+  return living.length === 0 ? keys : living
 }
 
 /** Deletes entries that ended. Call it every 5 minutes. @see server.md 6.3 */
