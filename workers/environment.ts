@@ -1,4 +1,5 @@
 import type { LogLevel } from '../src/core/log.ts'
+import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import { x509pop } from './attestors.ts'
 import { consoleLog } from './console-log.ts'
 import type { TurretOptions, WrappingKey } from './options.ts'
@@ -15,6 +16,10 @@ export interface Environment {
   readonly ISSUER?: string
   /** SPIFFE IDs that may administrate. */
   readonly ADMIN_IDS?: string
+  /** RFC 7638 thumbprints of operator keys; `turret-server operator keygen` makes one. */
+  readonly OPERATOR_KEYS?: string
+  /** JSON: `[{ "issuer", "audience", "claims": { "<claim>": ["<value>"] } }]`. Whose OIDC tokens make an administrator. */
+  readonly OIDC_ADMINS?: string
   /** PEM: nodes attest with certificates that lead to these CAs. `spiffe`: with SVIDs of this trust domain. */
   readonly X509POP_CA_BUNDLE?: string
   /** Seconds; default a day. */
@@ -33,6 +38,8 @@ export function optionsFrom(env: Environment): Omit<TurretOptions, 'store'> {
     audiences: words(required(env, 'AUDIENCES')),
     keys: wrappingKeys(required(env, 'KEK')),
     adminIds: words(env.ADMIN_IDS),
+    operatorKeys: words(env.OPERATOR_KEYS),
+    ...(env.OIDC_ADMINS ? { oidcAdmins: oidcAdminsOf(env.OIDC_ADMINS) } : {}),
     nodeAttestors: nodes ? [x509pop(nodes === 'spiffe' ? {} : { caBundle: nodes })] : [],
     ...(ISSUER ? { issuer: ISSUER } : {}),
     ...(CA_TTL ? { caTtlSeconds: Number(CA_TTL) } : {}),
@@ -47,6 +54,25 @@ function wrappingKeys(text: string): readonly WrappingKey[] {
     const [version, key] = word.includes(':') ? word.split(':', 2) : ['1', word]
     return { version: version!, key: key! }
   })
+}
+
+function oidcAdminsOf(text: string): readonly OidcAdminOptions[] {
+  const complaint =
+    'OIDC_ADMINS must be JSON: [{ "issuer": "https://...", "audience": "...", "claims": { "email": ["..."] } }]'
+  let admins: unknown
+  try {
+    admins = JSON.parse(text)
+  } catch {
+    throw new Error(complaint)
+  }
+  const isText = (value: unknown) => typeof value === 'string' && value !== ''
+  const isAdmin = (value: Partial<OidcAdminOptions> | null) =>
+    isText(value?.issuer) &&
+    isText(value?.audience) &&
+    typeof value?.claims === 'object' &&
+    Object.values(value.claims).every((values) => Array.isArray(values) && values.length > 0 && values.every(isText))
+  if (!Array.isArray(admins) || !admins.every(isAdmin)) throw new Error(complaint)
+  return admins as readonly OidcAdminOptions[]
 }
 
 function required(env: Environment, name: 'TRUST_DOMAIN' | 'AUDIENCES' | 'KEK'): string {

@@ -20,16 +20,16 @@ export interface Branch {
   readonly user: User
 }
 
-/** Reads `<folder>/<name>/server.conf` and `agent.conf`. @throws ConfigError */
+/** Reads `<folder>/<name>/server.conf` and `agent.conf`, from a folder each. @throws ConfigError */
 export function readBranch(
   name: string,
-  folder: string,
+  folders: { readonly server: string; readonly agent: string },
   demo: string,
   environment: Readonly<Record<string, string>>,
   user: User,
 ): Branch {
-  const serverFile = join(folder, name, 'server.conf')
-  const agentFile = join(folder, name, 'agent.conf')
+  const serverFile = join(folders.server, name, 'server.conf')
+  const agentFile = join(folders.agent, name, 'agent.conf')
   const text = (file: string) => expandEnv(readFileSync(file, 'utf8'), { ...process.env, ...environment })
   return {
     name,

@@ -10,12 +10,14 @@ import { nodeVerifier } from '../../src/plugins/signer.ts'
 import { type Branch, makeFolder, readBranch, startAgent, startServer } from './branch.ts'
 import { machineAuthority } from './certificates.ts'
 import { type Output, Processes, type User } from './processes.ts'
+import { type Root, rootOnNode, rootOnWorkerd } from './root.ts'
 import { bold, type Check, dim, printTable, red, say, step } from './screen.ts'
 
 const USAGE = `usage: npm run demo [-- OPTIONS]
 
 Starts a root server with its agent and two nested servers with theirs, and checks that identities of one branch are good in the other.
 
+  --edge               the root server runs on workerd, as on Cloudflare Workers; the nested servers attest to it over HTTP by themselves
   --keep               leave it running and say what to try; Ctrl-C ends it
   --runtime NAME       what runs the processes: node (the default), deno or bun
   --config-dir DIR     six configuration files of your own, written for SPIRE or for this:
@@ -30,6 +32,7 @@ const AUDIENCE = 'demo'
 
 const { values: options } = parseArgs({
   options: {
+    edge: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     runtime: { type: 'string', default: process.env.TURRET_RUNTIME ?? 'node' },
     'config-dir': { type: 'string', default: import.meta.dirname },
@@ -89,23 +92,41 @@ async function run(): Promise<boolean> {
   const separate = ownUsers()
   const user = (name: keyof typeof USERS): User => (separate === undefined ? USERS[name] : undefined)
   const folder = resolve(options['config-dir'])
-  say(bold('Nested trust: one root, two branches, six processes'))
+  say(
+    bold(
+      `Nested trust: ${options.edge ? 'a root at the edge, two branches, five' : 'one root, two branches, six'} processes`,
+    ),
+  )
   if (separate !== undefined)
-    say(dim(`${separate}: all processes share one user, and one downstream entry serves both nested servers.`))
-
-  const root = readBranch('root', folder, demo, environment, undefined)
-  const branches = NESTED.map((name) => readBranch(name, folder, demo, environment, user(name)))
-  const machines = await machineAuthority()
-  const trustDomain = root.server.trustDomain
-
-  await step('root server', () => startServer(root, processes, machines))
-  const rootAgent = await step('root agent', () => startAgent(root, processes, machines))
-  for (const name of separate === undefined ? NESTED : (['nested'] as const)) {
-    const uid = separate === undefined ? USERS[name as keyof typeof USERS] : process.getuid!()
-    await step(`entry: uid ${uid} below the root agent is the downstream server ${name}`, () =>
-      createEntry(root, rootAgent, `spiffe://${trustDomain}/${name}`, uid, ['-downstream']),
+    say(
+      dim(
+        `${separate}: all processes share one user${options.edge ? '' : ', and one downstream entry serves both nested servers'}.`,
+      ),
     )
-  }
+
+  const serverFolder = options.edge ? join(folder, 'edge') : folder
+  const branches = NESTED.map((name) =>
+    readBranch(name, { agent: folder, server: serverFolder }, demo, environment, user(name)),
+  )
+  const trustDomain = branches[0]!.server.trustDomain
+  const machines = await machineAuthority()
+  const uids =
+    separate === undefined
+      ? NESTED.map((name) => ({ name, uid: USERS[name] }))
+      : [{ name: 'nested', uid: process.getuid!() }]
+  const root: Root = options.edge
+    ? rootOnWorkerd(NESTED, {
+        processes,
+        machines,
+        demo,
+        port: rootPort!,
+        users: (name) => user(name as keyof typeof USERS),
+      })
+    : rootOnNode(readBranch('root', { agent: folder, server: folder }, demo, environment, undefined), uids, {
+        processes,
+        machines,
+      })
+  await root.start()
   const workloadUid = user('workload') ?? process.getuid!()
   const beforeEntry: Record<string, Output> = {}
   for (const branch of branches) {
@@ -203,7 +224,7 @@ async function fetchUntilIssued(branch: Branch, user: User): Promise<Output> {
 }
 
 /** The chain of a workload of a nested server, checked by our own path validation and, if it is there, by openssl. */
-async function checkChain(root: Branch, branch: Branch, user: User): Promise<Check> {
+async function checkChain(root: Root, branch: Branch, user: User): Promise<Check> {
   const folder = join(demo, `${branch.name}-workload`)
   makeFolder(folder, user)
   await processes.must(
@@ -212,7 +233,7 @@ async function checkChain(root: Branch, branch: Branch, user: User): Promise<Che
     user,
   )
   const bundleFile = join(demo, 'root-bundle.pem')
-  const bundle = await processes.must('turret-server', ['bundle', 'show', '-socketPath', root.server.socketPath])
+  const bundle = await root.admin('bundle', 'show')
   writeFileSync(bundleFile, bundle)
   const svidFile = join(folder, 'svid.0.pem')
   const roots = certificatesFromPem(bundle).map(parseCertificate)
@@ -234,13 +255,13 @@ async function checkChain(root: Branch, branch: Branch, user: User): Promise<Che
   }
 }
 
-async function keep(root: Branch, a: Branch, b: Branch, user: User): Promise<void> {
+async function keep(root: Root, a: Branch, b: Branch, user: User): Promise<void> {
   const as = user === undefined ? '' : `setpriv --reuid ${user} --regid ${user} --clear-groups `
   const bin = resolve(import.meta.dirname, '../../bin')
   say(`
 It keeps running. Try, in another terminal:
 
-  ${bin}/turret-server entry show -socketPath ${root.server.socketPath}
+  ${bin}/turret-server entry show ${root.hint}
   ${bin}/turret-server agent list -socketPath ${a.server.socketPath}
   ${as}${bin}/turret-agent api watch -socketPath ${a.agent.socketPath}
   ${as}${bin}/turret-agent api fetch jwt -audience me -socketPath ${b.agent.socketPath}
