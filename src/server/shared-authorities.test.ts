@@ -1,3 +1,6 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { parseCertificate } from '../core/certificate.ts'
@@ -24,16 +27,20 @@ const id = parseSpiffeId('spiffe://example.org/w')
 const workloadKey = (await generateSigner('ec-p256')).publicKey
 const kek = { version: '1', key: new Uint8Array(32).fill(1) }
 
-/** One database, one clock, and as many replicas on them as are asked for. */
-async function world() {
+/**
+ * One database, one clock, and as many replicas on them as are asked for.
+ * @param file each replica opens this database for itself, as a process of its own would
+ */
+async function world(file?: string) {
   const time = { now: START }
   const clock = { nowMs: () => time.now * 1000 }
-  const store = await openLibsqlStore({ log: silentLog, clock })
+  const openStore = () => openLibsqlStore({ ...(file === undefined ? {} : { path: file }), log: silentLog, clock })
+  const store = await openStore()
 
   async function replica(
     changes: { store?: AuthorityStore; keks?: (typeof kek)[]; upstream?: UpstreamAuthority } = {},
   ) {
-    const own = changes.store ?? store
+    const own = changes.store ?? (file === undefined ? store : await openStore())
     const keyManager = await databaseKeyManager({
       trustDomain,
       keys: own.keys as WrappedKeyStore,
@@ -105,36 +112,48 @@ function newCa(clock: { nowMs(): number }): Ca {
 /** Lets others go on, whatever the time. */
 const noPause = () => new Promise<void>((resolve) => setImmediate(resolve))
 
-test('replicas that start at once make one authority of each kind, and all sign with it', async () => {
-  const { replica, living, sign, store } = await world()
-  const replicas = await Promise.all([replica(), replica(), replica()])
-  await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
-  const { x509, jwt, wit } = await living()
-  expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
-  expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
-  expect(await store.journals.list()).toHaveLength(1)
-})
+const newFile = () => join(mkdtempSync(join(tmpdir(), 'turret-shared-')), 'd.sqlite3')
+const places = [
+  ['one process', () => undefined],
+  ['a process each', newFile],
+] as const
 
-test('replicas that rotate at once prepare one successor and change over together', async () => {
-  const { replica, living, sign, time } = await world()
-  const replicas = await Promise.all([replica(), replica()])
-  const rotateAll = () => Promise.all(replicas.map(({ manager }) => manager.rotate()))
-  await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
-  const first = await sign(replicas[0]!.ca)
-  time.now += DAY / 2 + 1
-  await rotateAll()
-  await rotateAll()
-  expect((await living()).x509).toHaveLength(2)
-  expect((await living()).jwt).toHaveLength(2)
-  expect(new Set(replicas.map(({ manager }) => manager.x509Slots.next.authorityId)).size).toBe(1)
-  time.now = START + (DAY * 5) / 6 + 1
-  await rotateAll()
-  time.now += 5
-  const signers = await Promise.all(replicas.map(({ ca }) => sign(ca)))
-  expect(new Set(signers).size).toBe(1)
-  expect(signers[0]).not.toBe(first)
-  expect((await living()).x509).toHaveLength(2)
-})
+test.each(places)(
+  'replicas in %s that start at once make one authority of each kind, and all sign with it',
+  async (_, file) => {
+    const { replica, living, sign, store } = await world(file())
+    const replicas = await Promise.all([replica(), replica(), replica()])
+    await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
+    const { x509, jwt, wit } = await living()
+    expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
+    expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
+    expect(await store.journals.list()).toHaveLength(1)
+  },
+)
+
+test.each(places)(
+  'replicas in %s that rotate at once prepare one successor and change over together',
+  async (_, file) => {
+    const { replica, living, sign, time } = await world(file())
+    const replicas = await Promise.all([replica(), replica()])
+    const rotateAll = () => Promise.all(replicas.map(({ manager }) => manager.rotate()))
+    await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
+    const first = await sign(replicas[0]!.ca)
+    time.now += DAY / 2 + 1
+    await rotateAll()
+    await rotateAll()
+    expect((await living()).x509).toHaveLength(2)
+    expect((await living()).jwt).toHaveLength(2)
+    expect(new Set(replicas.map(({ manager }) => manager.x509Slots.next.authorityId)).size).toBe(1)
+    time.now = START + (DAY * 5) / 6 + 1
+    await rotateAll()
+    time.now += 5
+    const signers = await Promise.all(replicas.map(({ ca }) => sign(ca)))
+    expect(new Set(signers).size).toBe(1)
+    expect(signers[0]).not.toBe(first)
+    expect((await living()).x509).toHaveLength(2)
+  },
+)
 
 test('what another replica activated signs here five seconds later, without any timer', async () => {
   const { replica, sign, time } = await world()
