@@ -5,6 +5,9 @@ import { optionsFrom } from '../../workers/environment.ts'
 import { type Turret, turret } from '../../workers/turret.ts'
 import { ADMIN_ID, KEK, NODE_CA_PEM } from './edge.ts'
 
+// Miniflare asks a web service where this machine is unless told not to.
+process.env.CLOUDFLARE_CF_FETCH_ENABLED ??= 'false'
+
 const CONFIG = resolve(import.meta.dirname, '../../wrangler.toml')
 
 /** What the Worker of tests is configured with, whatever its port is. */
