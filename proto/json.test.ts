@@ -277,6 +277,42 @@ test('anything that is no JSON ends in an error, never in something else', () =>
   )
 })
 
+test.each([ENTRY, ATTEST, LIST])('whatever JSON comes for %s, it is refused or read', (type) => {
+  const names = fc.constantFrom(
+    'hint',
+    'parentId',
+    'selectors',
+    'expires_at',
+    'params',
+    'challengeResponse',
+    'filter',
+    'byHint',
+    'x',
+  )
+  const { tree } = fc.letrec((tie) => ({
+    tree: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom(null, true, 0, -1, 1.5, 2 ** 60, '', 'AAAA', 'x y', '12'),
+      fc.array(tie('tree'), { maxLength: 3 }),
+      fc.dictionary(names, tie('tree'), { maxKeys: 4 }),
+    ),
+  }))
+  fc.assert(
+    fc.property(tree, (value) => {
+      let wire: Uint8Array
+      try {
+        wire = jsonToWire(type, text(JSON.stringify(value)))
+      } catch (error) {
+        expect(error).toBeInstanceOf(Error)
+        expect(String(error)).not.toMatch(/TypeError|RangeError|undefined/)
+        return
+      }
+      fromBinary(descriptor(type), wire)
+    }),
+    { numRuns: 500 },
+  )
+})
+
 test('the wire bytes are those that the generated code reads', () => {
   const input = `{"entries":[{"spiffe_id":{"trust_domain":"example.org","path":"/web"},"selectors":[{"type":"unix","value":"uid:0"}],"admin":true}]}`
   const message = BatchCreateEntryRequest.decode(

@@ -1,7 +1,10 @@
+import { StatusError } from '../core/error.ts'
 import type { Change, ChangeLog } from '../core/store.ts'
 
 /** Readers that are further behind look at everything. */
 const KEPT = 4096
+/** More than one caller needs, even while its connections change. */
+const WAITS_OF_ONE = 32
 
 /**
  * The newest changes in memory, for a process that is told of every commit: who follows it needs no query, however often it asks.
@@ -11,6 +14,7 @@ export class ChangeTail {
   head = 0
   #kept: Pick<Change, 'sequence' | 'kind'>[] = []
   readonly #waiting = new Set<() => void>()
+  readonly #waits = new Map<string, number>()
   readonly #wait: (ms: number, signal: AbortSignal) => Promise<void>
 
   /** @param wait resolves after that many milliseconds, or when the signal aborts */
@@ -42,9 +46,17 @@ export class ChangeTail {
     return this.#kept.slice(this.#kept.findIndex((change) => change.sequence > sequence))
   }
 
-  /** Resolves when something is newer than `sequence`, after that many milliseconds, or when the signal aborts. */
-  async newerThan(sequence: number, ms: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when something is newer than `sequence`, after that many milliseconds, or when the signal aborts.
+   * @param who waits
+   * @throws StatusError RESOURCE_EXHAUSTED if it waits too many times at once
+   */
+  async newerThan(sequence: number, ms: number, signal: AbortSignal, who: string): Promise<void> {
     if (this.head > sequence) return
+    const waits = (this.#waits.get(who) ?? 0) + 1
+    if (waits > WAITS_OF_ONE)
+      throw new StatusError('RESOURCE_EXHAUSTED', 'too many calls of one caller wait for changes')
+    this.#waits.set(who, waits)
     const woken = new AbortController()
     const wake = () => woken.abort()
     this.#waiting.add(wake)
@@ -52,6 +64,9 @@ export class ChangeTail {
       await this.#wait(ms, AbortSignal.any([signal, woken.signal]))
     } finally {
       this.#waiting.delete(wake)
+      const left = this.#waits.get(who)! - 1
+      if (left > 0) this.#waits.set(who, left)
+      else this.#waits.delete(who)
     }
   }
 }

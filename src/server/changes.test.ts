@@ -182,6 +182,17 @@ test('a wait ends with nothing at its time, however long the client would wait',
   expect(await answer).toMatchObject({ bundle: false, entries: false, cursor })
 })
 
+test('one caller may not wait more than 32 times at once', async () => {
+  await start(true)
+  const { cursor } = await poll('')
+  const held = Array.from({ length: 32 }, () => poll(cursor, 1000))
+  while (waits.length < 32) await new Promise((resolve) => setImmediate(resolve))
+  expect(await rejection(poll(cursor, 1000))).toMatch(/^RESOURCE_EXHAUSTED: /)
+  await addBundle()
+  await Promise.all(held)
+  expect(await poll(cursor, 1000)).toMatchObject({ bundle: true })
+})
+
 test('a watch tells bundles and the entries that concern the agent', async () => {
   await start(true)
   const stop = new AbortController()

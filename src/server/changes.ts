@@ -19,7 +19,7 @@ export async function* watchChanges(deps: ServerDeps, _: WatchRequest, call: Cal
     const news = await newsSince(deps, call, cursor)
     cursor = news.cursor
     if (news.bundle || news.entries) yield { bundle: news.bundle, entries: news.entries }
-    else await deps.changeTail.newerThan(cursor.sequence, FOREVER_MS, call.signal)
+    else await deps.changeTail.newerThan(cursor.sequence, FOREVER_MS, call.signal, nameOf(call))
   }
 }
 
@@ -37,8 +37,12 @@ export async function pollChanges(deps: ServerDeps, request: PollRequest, call: 
     cursor = news.cursor
     const left = until - clock.nowMs()
     if (news.bundle || news.entries || !tail || left <= 0 || call.signal.aborted) return answer(deps, news)
-    await tail.newerThan(cursor.sequence, left, call.signal)
+    await tail.newerThan(cursor.sequence, left, call.signal, nameOf(call))
   }
+}
+
+function nameOf({ caller }: Call): string {
+  return 'spiffeId' in caller ? caller.spiffeId : caller.kind
 }
 
 const FOREVER_MS = 2 ** 31 - 1
