@@ -39,7 +39,7 @@ func main() {
 	c.unary("anonymous", "spire.api.server.entry.v1.Entry", "ListEntries", `{}`)
 	c.unary("anonymous json", "spire.api.server.entry.v1.Entry", "ListEntries", `{}`, connect.WithProtoJSON())
 	c.unary("gzip", "spire.api.server.bundle.v1.Bundle", "GetBundle", `{"outputMask":{"refreshHint":true}}`, connect.WithSendGzip())
-	c.unary("not served", "spire.api.server.debug.v1.Debug", "GetInfo", `{}`)
+	c.unary("not served", "SpiffeWorkloadAPI", "FetchJWTSVID", `{}`)
 	c.stream("stream", "turret.changes.v1.Changes", "Watch")
 	c.stream("stream json", "turret.changes.v1.Changes", "Watch", connect.WithProtoJSON())
 }
