@@ -20,12 +20,12 @@ export default {
   fetch(request: Request, environment: Environment): Response | Promise<Response> {
     if (current?.environment !== environment) {
       const bundle: Bundle = parseBundleDocument(parseTrustDomainName(environment.TRUST_DOMAIN), environment.BUNDLE)
-      const app = publicDocuments({
+      const documents = publicDocuments({
         bundle: () => bundle,
         refreshHintSeconds: REFRESH_HINT_SECONDS,
         issuer: environment.ISSUER,
       })
-      current = { environment, fetch: app.fetch }
+      current = { environment, fetch: documents }
     }
     return current.fetch(request)
   },

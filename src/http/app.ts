@@ -60,7 +60,7 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     refreshHintSeconds: REFRESH_HINT_SECONDS,
     issuer,
   })
-  return async (request, address) => (await api(request, address)) ?? documents.fetch(below(request, basePath))
+  return async (request, address) => (await api(request, address)) ?? documents(below(request, basePath))
 }
 
 /** The request as if the app were at the root. */

@@ -19,7 +19,7 @@ const app = publicDocuments({
   refreshHintSeconds: 300,
   issuer: ISSUER,
 })
-const ask = (path: string, init?: RequestInit) => app.fetch(new Request(`http://server${path}`, init))
+const ask = (path: string, init?: RequestInit) => app(new Request(`http://server${path}`, init))
 
 test.each([
   ['/', 60],

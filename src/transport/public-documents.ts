@@ -1,4 +1,3 @@
-import { Hono } from 'hono'
 import { base64Url } from '../core/base64.ts'
 import type { Bundle } from '../core/bundle.ts'
 import { bundleDocument } from '../core/bundle-document.ts'
@@ -38,7 +37,7 @@ const PREFLIGHT = {
  * version of the bundle.
  * @see SPIFFE Federation 5, OpenID Connect Discovery 1.0
  */
-export function publicDocuments(options: PublicDocumentOptions): Hono {
+export function publicDocuments(options: PublicDocumentOptions): (request: Request) => Promise<Response> {
   const { issuer } = options
   const made = new WeakMap<Bundle, Map<Kind, Promise<Document>>>()
   const hintOf = (bundle: Bundle) => bundle.refreshHintSeconds || options.refreshHintSeconds
@@ -81,31 +80,32 @@ export function publicDocuments(options: PublicDocumentOptions): Hono {
     return bundle ? answer(request, 'bundle', bundle) : notFound()
   }
 
-  const app = new Hono()
-  const paths: [string, Kind][] = [
-    ['/', 'bundle'],
-    ['/bundle', 'bundle'],
-    ['/keys', 'jwks'],
-    ...(issuer === undefined ? [] : ([['/.well-known/openid-configuration', 'discovery']] as [string, Kind][])),
-  ]
-  for (const [path, kind] of paths) app.get(path, (context) => answerOwn(context.req.raw, kind))
-  app.get('/bundle/:trustDomain', (context) => answerOf(context.req.raw, context.req.param('trustDomain')))
-  for (const path of [...paths.map(([path]) => path), '/bundle/:trustDomain']) {
-    app.options(path, () => new Response(null, { status: 204, headers: PREFLIGHT }))
-    app.all(path, () => {
-      return new Response('405 method not allowed\n', {
-        status: 405,
-        headers: { ...CORS, allow: 'GET, HEAD, OPTIONS' },
-      })
-    })
+  const own = (kind: Kind) => (request: Request) => answerOwn(request, kind)
+  const documents = new Map<string, (request: Request) => Promise<Response>>([
+    ['/', own('bundle')],
+    ['/bundle', own('bundle')],
+    ['/keys', own('jwks')],
+    ...(issuer === undefined ? [] : [['/.well-known/openid-configuration', own('discovery')] as const]),
+  ])
+
+  return async (request) => {
+    const { pathname } = new URL(request.url)
+    const isRead = request.method === 'GET' || request.method === 'HEAD'
+    if (isRead && pathname === '/live') return new Response('ok\n')
+    if (isRead && pathname === '/ready') {
+      return (await options.bundle()) ? new Response('ok\n') : new Response('no bundle yet\n', { status: 503 })
+    }
+    const [, name] = BUNDLE_OF.exec(pathname) ?? []
+    const document = name === undefined ? documents.get(pathname) : (read: Request) => answerOf(read, name)
+    if (!document) return notFound()
+    if (isRead) return document(request)
+    if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: PREFLIGHT })
+    return new Response('405 method not allowed\n', { status: 405, headers: { ...CORS, allow: 'GET, HEAD, OPTIONS' } })
   }
-  app.get('/live', () => new Response('ok\n'))
-  app.get('/ready', async () =>
-    (await options.bundle()) ? new Response('ok\n') : new Response('no bundle yet\n', { status: 503 }),
-  )
-  app.notFound(notFound)
-  return app
 }
+
+/** Names of trust domains need no escapes. */
+const BUNDLE_OF = /^\/bundle\/([a-z0-9._-]{1,255})$/
 
 function notFound(): Response {
   return new Response('404 page not found\n', { status: 404, headers: CORS })
