@@ -15,7 +15,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   'src/config': { inside: ['src/core'], outside: [] },
   'src/transport': {
     inside: ['src/core', 'src/rpc', 'proto'],
-    outside: [/^@grpc\/grpc-js$/, /^hono/, /^koffi$/, /^node:/],
+    outside: [/^@grpc\/grpc-js$/, /^koffi$/, /^node:/],
   },
   'src/http': { inside: ['src/core', 'src/rpc', 'src/server', 'src/transport', 'proto'], outside: [/^hono/] },
   agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },
