@@ -16,8 +16,10 @@ export interface KeyManager {
   readonly shared?: SharedKeys
 }
 
-/** Keys in the server's database, common to all replicas. They are written by whoever holds the lease of rotation. */
+/** Keys that are common to several servers on one database. They are written by whoever holds the lease of rotation. */
 export interface SharedKeys {
+  /** Whose keys they are: servers with the same scope take turns. Empty: all servers on the database. */
+  readonly scope: string
   /** The same manager, writing through a store that is guarded by a lease. */
   through(keys: WrappedKeyStore): KeyManager
   /** Whether `getKeys` last met keys that are wrapped with an older version of the key-encryption key. */

@@ -358,7 +358,12 @@ export class CaManager {
       return 'done'
     }
     const now = epochSeconds(clock)
-    const lease = await store.leases!.take(LEASE, this.#owner, now, LEASE_SECONDS)
+    const lease = await store.leases!.take(
+      shared.scope === '' ? LEASE : `${LEASE} ${shared.scope}`,
+      this.#owner,
+      now,
+      LEASE_SECONDS,
+    )
     if (!lease) return 'busy'
     try {
       // Keys too: one that its owner did not live to write into the journal has replaced the one that the journal knows.

@@ -8,12 +8,13 @@ import { hex } from '../core/der.ts'
 import { validateJwtSvid } from '../core/jwt-svid.ts'
 import { silentLog } from '../core/log.ts'
 import { verifyX509Svid } from '../core/path-validation.ts'
-import type { UpstreamAuthority } from '../core/plugin.ts'
+import type { KeyManager, UpstreamAuthority } from '../core/plugin.ts'
 import { parseSpiffeId } from '../core/spiffe-id.ts'
 import type { WrappedKeyStore } from '../core/store.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
 import { databaseKeyManager } from '../plugins/keymanager/database.ts'
 import { memoryKeyManager } from '../plugins/keymanager/memory.ts'
+import { sharedByName } from '../plugins/keymanager/shared.ts'
 import { generateSigner, importSigner, nodeVerifier } from '../plugins/signer.ts'
 import { openLibsqlStore } from '../store/libsql.ts'
 import { Ca } from './ca.ts'
@@ -38,15 +39,22 @@ async function world(file?: string) {
   const store = await openStore()
 
   async function replica(
-    changes: { store?: AuthorityStore; keks?: (typeof kek)[]; upstream?: UpstreamAuthority } = {},
+    changes: {
+      store?: AuthorityStore
+      keks?: (typeof kek)[]
+      upstream?: UpstreamAuthority
+      keyManager?: KeyManager
+    } = {},
   ) {
     const own = changes.store ?? (file === undefined ? store : await openStore())
-    const keyManager = await databaseKeyManager({
-      trustDomain,
-      keys: own.keys as WrappedKeyStore,
-      keks: changes.keks ?? [kek],
-      importKey: (pkcs8) => importSigner(pkcs8),
-    })
+    const keyManager =
+      changes.keyManager ??
+      (await databaseKeyManager({
+        trustDomain,
+        keys: own.keys as WrappedKeyStore,
+        keks: changes.keks ?? [kek],
+        importKey: (pkcs8) => importSigner(pkcs8),
+      }))
     const ca = newCa(clock)
     const manager = await CaManager.load(OPTIONS, {
       store: own,
@@ -387,6 +395,53 @@ test('a new key-encryption key wraps all keys anew at the next look, and signing
   expect(await sign(one.ca)).toBe(await sign(two.ca))
   const three = await replica({ keks: [other] })
   expect(await sign(three.ca)).toBe(await sign(two.ca))
+})
+
+/** Keys in a service: whoever uses the name sees the same ones. */
+function service() {
+  const keys = memoryKeyManager()
+  return (name: string) => sharedByName(keys, `service ${name}`)
+}
+
+test('servers that share keys in a service take turns too', async () => {
+  const { replica, living, sign, time } = await world()
+  const keysOf = service()
+  const replicas = await Promise.all([1, 2, 3].map(() => replica({ keyManager: keysOf('prod') })))
+  await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
+  const counts = async () => Object.values(await living()).map(({ length }) => length)
+  expect(await counts()).toEqual([1, 1, 1])
+  for (const age of [DAY / 2 + 1, (DAY * 5) / 6 + 1]) {
+    time.now = START + age
+    await Promise.all(replicas.map(({ manager }) => manager.rotate()))
+    time.now += 5
+    await Promise.all(replicas.map(({ manager }) => manager.rotate()))
+  }
+  expect(await counts()).toEqual([2, 2, 2])
+  expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
+})
+
+test('an owner whose lease ended makes no key in a service', async () => {
+  const { replica, store, time } = await world()
+  const keysOf = service()
+  const one = await replica({ keyManager: keysOf('prod') })
+  await one.manager.start(noPause)
+  const late = await store.leases.take('authorities service prod', 'late', time.now, 30)
+  time.now += 30
+  await store.leases.take('authorities service prod', 'next', time.now, 30)
+  const manager = keysOf('prod').shared!.through(store.guarded(late!).keys)
+  const before = (await manager.getKey('x509-CA-A'))!.publicKey
+  await expect(manager.generateKey('x509-CA-A', 'ec-p256')).rejects.toMatchObject({ code: 'ABORTED' })
+  expect((await manager.getKey('x509-CA-A'))!.publicKey).toEqual(before)
+})
+
+test('servers with keys of their own in a service do not wait for each other', async () => {
+  const { replica, store, time, living } = await world()
+  const [one, two] = [await replica({ keyManager: service()('one') }), await replica({ keyManager: service()('two') })]
+  await one.manager.start(noPause)
+  await store.leases.take('authorities service one', 'somebody', time.now, 30)
+  await two.manager.start(noPause)
+  expect((await living()).x509).toHaveLength(2)
+  expect(await store.journals.list()).toHaveLength(2)
 })
 
 test('a store without leases is refused for shared keys', async () => {

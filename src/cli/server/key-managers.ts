@@ -11,6 +11,7 @@ import type { WrappedKeyStore } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { diskKeyManager } from '../../plugins/keymanager/disk.ts'
 import { memoryKeyManager } from '../../plugins/keymanager/memory.ts'
+import { sharedByName } from '../../plugins/keymanager/shared.ts'
 import { importSigner } from '../../plugins/signer.ts'
 import type { VaultAuth } from '../../plugins/vault/client.ts'
 import { type PluginMakers, textOf, withoutData } from '../plugin-set.ts'
@@ -123,7 +124,12 @@ async function awsKms(data: PlainObject, { trustDomain, clock, log, env }: KeyMa
     ...(data.key_tags === undefined ? {} : { keyTags: tagsOf(data.key_tags) }),
     log,
   })
-  return started(manager, clock)
+  return started(sharedIfAsked(manager, data, `aws_kms ${serverId}`), clock)
+}
+
+/** `shared = true`: several servers have this identifier, and so these keys. */
+function sharedIfAsked(manager: KeyManager, data: PlainObject, scope: string): KeyManager {
+  return data.shared === true ? sharedByName(manager, scope) : manager
 }
 
 async function hashicorpVault(data: PlainObject, { clock, log, env }: KeyManagerEnvironment): Promise<KeyManager> {
@@ -161,7 +167,7 @@ async function hashicorpVault(data: PlainObject, { clock, log, env }: KeyManager
     newUuid: randomUUID,
     log,
   })
-  return started(manager, clock)
+  return started(sharedIfAsked(manager, data, `hashicorp_vault ${serverId}`), clock)
 }
 
 /** Finds out at the start, not at the first signature, that the service is there and lets us in. */

@@ -62,6 +62,7 @@ export async function databaseKeyManager(options: DatabaseKeyManagerOptions): Pr
 
 function managerOf(vault: Vault, keys: WrappedKeyStore): KeyManager {
   const shared: SharedKeys = {
+    scope: '',
     through: (store) => managerOf(vault, store),
     get needsRewrap() {
       return vault.needsRewrap
