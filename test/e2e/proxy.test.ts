@@ -103,7 +103,7 @@ describe.skipIf(!hasPython)(
       [
         'the web certificate is of an unknown CA',
         () => ({ HTTPS_PROXY: `http://${LOGIN}@127.0.0.1:${proxy.port}`, NODE_EXTRA_CA_CERTS: '' }),
-        /self-signed|unable to (get|verify)/,
+        /self-signed|unable to (get|verify)|UnknownIssuer/,
       ],
     ])(
       'says so if %s',
