@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
-import { databaseError, type Row, type SqlDriver } from './database.ts'
+import { libsqlDriver } from './libsql-driver.ts'
 import { applyMigrations, SQLITE_MIGRATIONS } from './migrations.ts'
 import { createStore } from './sql-store.ts'
 
@@ -44,7 +44,10 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
     // One connection: PRAGMAs belong to a connection, and a second writer would only meet SQLITE_BUSY.
     client = createClient({ url, authToken: options.authToken, concurrency: 1, timeout: BUSY_TIMEOUT_MS })
     if (options.url === undefined) await configure(client, file !== undefined, size)
-    const driver = libsqlDriver(client, file !== undefined, options.log)
+    const opened = client
+    const driver = libsqlDriver(opened, async () => {
+      if (file !== undefined) await foldIn(opened, options.log)
+    })
     await applyMigrations(driver, SQLITE_MIGRATIONS, options.log)
     return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
@@ -53,32 +56,12 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
   }
 }
 
-function libsqlDriver(client: Client, isFile: boolean, log: Log): SqlDriver {
-  return {
-    async run({ sql, args }) {
-      try {
-        return (await client.execute({ sql, args: [...args] })).rows as unknown as readonly Row[]
-      } catch (error) {
-        throw databaseError(error)
-      }
-    },
-    async batch(statements) {
-      try {
-        const batch = statements.map(({ sql, args }) => ({ sql, args: [...args] }))
-        return (await client.batch(batch, 'write')).map((result) => result.rows as unknown as readonly Row[])
-      } catch (error) {
-        throw databaseError(error)
-      }
-    },
-    async close() {
-      try {
-        // One file is left, not three: easier to copy, and nothing to recover at the next start.
-        if (isFile) await client.execute('PRAGMA wal_checkpoint(TRUNCATE)')
-      } catch (error) {
-        log.warn('The write-ahead log of the database could not be folded in', { error: errorMessage(error) })
-      }
-      client.close()
-    },
+/** One file is left, not three: easier to copy, and nothing to recover at the next start. */
+async function foldIn(client: Client, log: Log): Promise<void> {
+  try {
+    await client.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+  } catch (error) {
+    log.warn('The write-ahead log of the database could not be folded in', { error: errorMessage(error) })
   }
 }
 

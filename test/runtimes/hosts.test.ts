@@ -1,0 +1,47 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe } from 'vitest'
+import { edgeSuite } from '../contract/edge.ts'
+import { freePort } from '../support/cluster.ts'
+import type { Seed } from '../support/edge.ts'
+import { HOST_VARIABLES, type RunningHost, seedDatabase, startHost } from '../support/host.ts'
+import { programOf, skipNote } from '../support/runtimes.ts'
+
+const WORKERS = resolve(import.meta.dirname, '../../workers')
+
+// The server as a fetch handler on Deno and Bun, with a database in a file.
+describe.each([
+  ['deno', ['run', '-A', '--no-prompt', '--cached-only', join(WORKERS, 'deno.ts')]],
+  ['bun', [join(WORKERS, 'bun.ts')]],
+] as const)('workers/%s', (runtime, args) => {
+  describe.skipIf(programOf(runtime) === undefined)(`on ${runtime}${skipNote(runtime)}`, () => {
+    const folder = mkdtempSync(join(tmpdir(), `turret-${runtime}-`))
+    let seeds: Seed
+    let host: RunningHost
+    let url: string
+
+    beforeAll(async () => {
+      const database = `file:${join(folder, 'd.sqlite3')}`
+      seeds = await seedDatabase(database)
+      const port = await freePort()
+      url = `http://127.0.0.1:${port}`
+      host = await startHost(
+        programOf(runtime)!,
+        args,
+        { ...HOST_VARIABLES, DATABASE_URL: database, PORT: String(port) },
+        url,
+      )
+    }, 60_000)
+    afterAll(async () => {
+      await host?.stop()
+      rmSync(folder, { recursive: true, force: true })
+    })
+
+    edgeSuite(() => ({
+      ...seeds,
+      place: { url, roots: seeds.roots, audience: 'https://id.example.org' },
+      logged: () => host.logged(),
+    }))
+  })
+})
