@@ -224,8 +224,8 @@ export class CaManager {
    * Takes over what other replicas prepared and activated, if keys are shared. Where it is called every two seconds no signature
    * has to wait for the database.
    */
-  refresh(): Promise<void> {
-    return this.#inTurn(() => this.#refresh())
+  async refresh(): Promise<void> {
+    if (this.#shared) await this.#inTurn(() => this.#refresh())
   }
 
   prepareX509(): Promise<void> {

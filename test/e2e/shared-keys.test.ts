@@ -47,16 +47,26 @@ async function signingKey(server: ServerFiles): Promise<string> {
   return JSON.parse(Buffer.from(header!, 'base64url').toString()).kid
 }
 
+/** The key that both sign with; around a change they differ for a moment. */
+function sameKey(one: ServerFiles, two: ServerFiles): Promise<string> {
+  return eventually(async () => {
+    const [a, b] = [await signingKey(one), await signingKey(two)]
+    if (a !== b) throw new Error(`they sign with ${a} and ${b}`)
+    return a
+  })
+}
+
 test('servers that share keys start together, rotate together, and survive each other', async () => {
   const {
     files: [one, two],
     kekFile,
-  } = await replicas({ server: 'ca_ttl = "15s"' })
+  } = await replicas({ server: 'ca_ttl = "20s"' })
   const [first] = await Promise.all([cluster.startServer(one), cluster.startServer(two)])
+  // One of each; where the start took long, its successor too.
   const begin = await bundle(one)
-  expect([begin.roots.length, begin.keys.length]).toEqual([1, 1])
-  const before = await signingKey(one)
-  expect(await signingKey(two)).toBe(before)
+  expect(begin.roots.length).toBeLessThanOrEqual(2)
+  expect(begin.keys.length).toBeLessThanOrEqual(2)
+  const before = await sameKey(one, two)
 
   // The successors: made by one of the two, in use at both.
   await eventually(async () => {
@@ -87,5 +97,5 @@ test('servers that share keys start together, rotate together, and survive each 
   expect(stdout).not.toContain(kek)
   writeFileSync(kekFile, kek)
   await cluster.startServer(one)
-  expect(await signingKey(one)).toBe(await signingKey(two))
+  await sameKey(one, two)
 }, 150_000)
