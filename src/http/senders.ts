@@ -7,6 +7,7 @@ import type { AuthenticateRequest, Sender } from '../transport/fetch.ts'
 import { isSigned, verifyRequest } from '../transport/http-signature.ts'
 import { type HttpMessage, tagOf } from '../transport/message-signature.ts'
 import { isOperatorTag, verifyOperatorRequest } from '../transport/operator-signature.ts'
+import { isWitRequest, verifyWitRequest } from '../transport/wit-signature.ts'
 
 /** Verifies the bearer token of an operator. @returns how logs name them @throws StatusError UNAUTHENTICATED, PERMISSION_DENIED */
 export type VerifyOperatorToken = (token: string) => Promise<string>
@@ -27,7 +28,7 @@ export interface SendersOptions {
 const ACCESS_HEADER = 'cf-access-jwt-assertion'
 
 /**
- * Says who sent a request: the holder of an X509-SVID or an operator's key by their signature, an operator by an OIDC token, or nobody. A
+ * Says who sent a request: the holder of an X509-SVID, a WIT-SVID or an operator's key by their signature, an operator by an OIDC token, or nobody. A
  * request that shows something that is not good is refused, never taken for anonymous.
  */
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
@@ -46,6 +47,12 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
     return { peer: { via: 'x509', address, ...holder! }, signed: true }
   }
 
+  async function byWit(message: HttpMessage, address: string): Promise<Sender> {
+    const check = { audiences, now: epochSeconds(clock), verify, verifyWit: trust.verifyWit }
+    const { spiffeId } = await verifyWitRequest(message, check)
+    return { peer: { via: 'wit', address, spiffeId }, signed: true }
+  }
+
   async function byOperatorKey(message: HttpMessage, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, thumbprints: operatorKeys }
     const name = await verifyOperatorRequest(message, check)
@@ -60,10 +67,13 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
   return async (message, address) => {
     const { headers } = message
     const authorization = headers.get('authorization')
-    if (isSigned(headers)) {
+    if (isSigned(headers) || isWitRequest(undefined, headers)) {
       if (authorization !== null)
         throw new StatusError('UNAUTHENTICATED', 'a request is signed or has a token, not both')
-      return isOperatorTag(tagOf(headers)) ? byOperatorKey(message, address) : bySvid(message, address)
+      // What a request shows beside the credential of its profile counts for nothing.
+      const tag = tagOf(headers)
+      if (isWitRequest(tag, headers)) return byWit(message, address)
+      return isOperatorTag(tag) ? byOperatorKey(message, address) : bySvid(message, address)
     }
     if (authorization !== null) {
       const [, token] = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization) ?? []

@@ -17,7 +17,11 @@ export type Peer =
       readonly serialNumber: string
       /** notAfter of the leaf, Unix seconds. */
       readonly expiresAt: number
+      /** The proxy that saw the certificate in a handshake, by its name in the configuration; absent: we saw the proof ourselves. */
+      readonly front?: string
     }
+  /** The holder of a WIT-SVID and its key: a workload, never an agent, of whose SVIDs the server knows the serial numbers. */
+  | { readonly via: 'wit'; readonly address: string; readonly spiffeId: SpiffeId }
   /** A person or a program that the configuration knows, not an identity of the trust domain. */
   | {
       readonly via: 'operator'
@@ -35,3 +39,8 @@ export type Caller =
   | { readonly kind: 'admin'; readonly name: string }
   | { readonly kind: 'agent'; readonly spiffeId: SpiffeId }
   | { readonly kind: 'downstream'; readonly spiffeId: SpiffeId; readonly entries: readonly Entry[] }
+
+/** What somebody who proved who they are is called, in logs and where calls are counted; undefined for everybody else. */
+export function nameOf(peer: Peer): string | undefined {
+  return peer.via === 'x509' || peer.via === 'wit' ? peer.spiffeId : peer.via === 'operator' ? peer.name : undefined
+}

@@ -1,7 +1,7 @@
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log, LogFields } from '../core/log.ts'
 import { auditOutcome } from './audit.ts'
-import type { Caller, Peer } from './caller.ts'
+import { type Caller, nameOf, type Peer } from './caller.ts'
 import { type AuditFields, type Call, EncodedMessage, type MessageType, type Method } from './method.ts'
 import { addressWithoutPort, type RateLimiter } from './rate-limit.ts'
 import type { BoundMethod, BoundService, IncomingCall } from './service.ts'
@@ -210,8 +210,9 @@ class CallInFlight implements Call {
       }
     } else {
       fields.caller_addr = peer.address
-      if (peer.via === 'x509') fields.caller_id = peer.spiffeId
-      else if (peer.via === 'operator') fields.caller_id = peer.name
+      const name = nameOf(peer)
+      if (name !== undefined) fields.caller_id = name
+      if (peer.via === 'x509' && peer.front !== undefined) fields.caller_front = peer.front
     }
     fields.authorized_as = this.#verdict.as
     fields.authorized_via = this.#verdict.via

@@ -58,6 +58,12 @@ const CALLERS: readonly (readonly [name: string, peer: Peer, is: readonly Who[]]
   ['an admin by configuration', identified('/configured-admin'), ['admin']],
   ['a downstream server', identified('/downstream'), ['downstream']],
   ['a workload', identified('/plain'), []],
+  ['an agent behind a front', { ...identified(AGENT_PATH), front: 'edge' } as Peer, ['agent']],
+  ['a WIT-SVID of an agent', wit(AGENT_PATH), []],
+  ['a WIT-SVID of an admin by entry', wit('/admin'), ['admin']],
+  ['a WIT-SVID of an admin by configuration', wit('/configured-admin'), ['admin']],
+  ['a WIT-SVID of a downstream server', wit('/downstream'), ['downstream']],
+  ['a WIT-SVID of a workload', wit('/plain'), []],
   [
     'an operator by key',
     { via: 'operator', address: '192.0.2.1', name: 'thumbprint', proof: 'operator_key' },
@@ -69,6 +75,10 @@ const CALLERS: readonly (readonly [name: string, peer: Peer, is: readonly Who[]]
     ['admin', 'local'],
   ],
 ]
+
+function wit(path: string): Peer {
+  return { via: 'wit', address: '192.0.2.1', spiffeId: spiffeId(TD, path) }
+}
 
 async function verdict(path: string, peer: Peer) {
   const { silentLog } = await import('../core/log.ts')

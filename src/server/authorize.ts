@@ -84,11 +84,12 @@ export function authorize(
     // They stand for whoever has the socket of a server that has none; they are neither agents nor servers below.
     if (who.has('admin') || who.has('local'))
       return { caller: { kind: 'admin', name: peer.name }, as: 'admin', via: peer.proof }
-  } else if (peer.via === 'x509') return authorizeById(deps, path, who, peer, logger)
+  } else if (peer.via === 'x509' || peer.via === 'wit') return authorizeById(deps, path, who, peer, logger)
   throw denied(path, logger)
 }
 
-type IdentifiedPeer = Extract<Peer, { via: 'x509' }>
+type IdentifiedPeer = Extract<Peer, { via: 'x509' | 'wit' }>
+type SvidPeer = Extract<Peer, { via: 'x509' }>
 
 async function authorizeById(
   deps: ServerDeps,
@@ -111,7 +112,8 @@ async function authorizeById(
       return { caller: { kind: 'downstream', spiffeId, entries: downstream }, as: 'downstream', via: 'entries' }
     }
   }
-  if (who.has('agent')) {
+  // What makes an agent is the serial number of its SVID, which a WIT-SVID has not.
+  if (who.has('agent') && peer.via === 'x509') {
     const reason = await agentRefusal(deps, peer, logger)
     if (reason === undefined) return { caller: { kind: 'agent', spiffeId }, as: 'agent', via: 'datastore' }
     throw denied(path, logger, reason)
@@ -134,7 +136,7 @@ async function callerEntries(deps: ServerDeps, spiffeId: SpiffeId, logger: { rea
  */
 async function agentRefusal(
   deps: ServerDeps,
-  peer: IdentifiedPeer,
+  peer: SvidPeer,
   logger: { readonly log: Log },
 ): Promise<Reason | undefined> {
   if (deps.clock.nowMs() > peer.expiresAt * 1000) {

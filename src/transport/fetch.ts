@@ -4,7 +4,7 @@ import { concat, utf8 } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { UseStore } from '../core/store.ts'
-import type { Peer } from '../rpc/caller.ts'
+import { nameOf, type Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
 import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
@@ -87,7 +87,7 @@ export function connectHandler(
       const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
       const peer = await senderOf(options, message, address, method)
       // Behind a proxy all have one address: who is known is counted by name.
-      const name = peer.via === 'x509' ? peer.spiffeId : peer.via === 'operator' ? peer.name : undefined
+      const name = nameOf(peer)
       const call: IncomingCall = {
         peer,
         ...(name === undefined ? {} : { limitKey: name }),
@@ -247,13 +247,14 @@ async function senderOf(
 ): Promise<Peer> {
   const { peer, signed } = await options.authenticate(message, address)
   if (signed && options.isOnce(method.path)) {
+    // The profile of WIT-SVIDs wants 400.
+    const code = peer.via === 'wit' ? 'INVALID_ARGUMENT' : 'UNAUTHENTICATED'
     const nonce = nonceOf(message.headers)
-    if (nonce === undefined) throw new StatusError('UNAUTHENTICATED', 'the nonce of the signature is malformed')
+    if (nonce === undefined) throw new StatusError(code, 'the nonce of the signature is malformed')
     const now = epochSeconds(options.clock)
-    const who = peer.via === 'x509' ? peer.spiffeId : peer.via === 'operator' ? peer.name : peer.via
-    const key = `http ${base64Url(await sha256(utf8(`${who} ${nonce}`)))}`
+    const key = `http ${base64Url(await sha256(utf8(`${nameOf(peer) ?? peer.via} ${nonce}`)))}`
     if (!(await options.uses.take(key, now + LONGEST_ACCEPTANCE, now))) {
-      throw new StatusError('UNAUTHENTICATED', 'the request was sent before')
+      throw new StatusError(code, 'the request was sent before')
     }
   }
   return peer

@@ -52,7 +52,7 @@ export function x509Credential({ chain, signer }: HttpIdentity): Credential {
 export function nonceOf(headers: Headers): string | undefined {
   const signed = headers.get('signature-input')
   const nonce = signed === null ? headers.get(NONCE_HEADER) : /;nonce="([^"]*)"/.exec(signed)?.[1]
-  return nonce && /^[A-Za-z0-9_-]{16,64}$/.test(nonce) ? nonce : undefined
+  return nonce && /^[A-Za-z0-9_.~+/=-]{8,128}$/.test(nonce) ? nonce : undefined
 }
 
 export interface RequestCheck {
