@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { migrationsModule } from '../../drizzle/write-module.ts'
+import { DIALECTS, migrationsModule } from '../../drizzle/write-module.ts'
 
-test('the module of migrations says what the files say', () => {
-  expect(readFileSync(join(import.meta.dirname, 'migrations-sqlite.ts'), 'utf8')).toBe(migrationsModule())
+test.each(DIALECTS)('the module of migrations for %s says what the files say', (dialect) => {
+  const module = join(import.meta.dirname, `migrations-${dialect}.ts`)
+  expect(readFileSync(module, 'utf8')).toBe(migrationsModule(dialect))
 })
