@@ -50,10 +50,10 @@ export interface Database {
 
 const MAX_ATTEMPTS = 8
 /** Somebody else took the number that was read: to be read again. */
-const NUMBER_TAKEN = /UNIQUE constraint failed: (changes\.sequence|ca_journals\.id)/
+const NUMBER_TAKEN = /UNIQUE constraint failed: (changes\.sequence|ca_journals\.id)|CONFLICT of transactions/
 
 const INSERT_CHANGES = `INSERT INTO changes (sequence, kind, key, created_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
+SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
 
 /**
  * Builds the shared rules on a driver.

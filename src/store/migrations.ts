@@ -1,6 +1,7 @@
 import type { Log } from '../core/log.ts'
 import type { SqlDriver } from './database.ts'
-import { MIGRATIONS } from './migrations-sqlite.ts'
+import { MIGRATIONS as POSTGRES } from './migrations-postgres.ts'
+import { MIGRATIONS as SQLITE } from './migrations-sqlite.ts'
 
 /** A step of the schema. */
 export interface Migration {
@@ -9,10 +10,15 @@ export interface Migration {
 }
 
 /** The steps of SQLite, libsql and D1, in order. */
-export const SQLITE_MIGRATIONS: readonly Migration[] = MIGRATIONS.map(([name, sql]) => ({
-  name,
-  statements: sql.split('--> statement-breakpoint'),
-}))
+export const SQLITE_MIGRATIONS: readonly Migration[] = SQLITE.map(step)
+/** The steps of PostgreSQL; which schema the tables lie in is a matter of the connection. */
+export const POSTGRES_MIGRATIONS: readonly Migration[] = POSTGRES.map(([name, sql]) =>
+  step([name, sql.replaceAll('"public".', '')]),
+)
+
+function step([name, sql]: readonly [name: string, sql: string]): Migration {
+  return { name, statements: sql.split('--> statement-breakpoint') }
+}
 
 /**
  * Applies what is missing, one batch a migration. Two processes that start together do no harm: the batch of the later one is refused,
@@ -28,6 +34,7 @@ export async function applyMigrations(driver: SqlDriver, migrations: readonly Mi
     const { name, statements } = migrations[version]!
     try {
       await driver.batch([
+        { sql: VERSIONS, args: [] },
         ...statements.map((sql) => ({ sql, args: [] })),
         { sql: 'INSERT INTO schema_version (version) VALUES (?1)', args: [version + 1] },
       ])
@@ -39,8 +46,14 @@ export async function applyMigrations(driver: SqlDriver, migrations: readonly Mi
   }
 }
 
+const VERSIONS = 'CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)'
+
+/** 0 also where it cannot be read: the first step, which then fails as a whole, says why. */
 async function versionOf(driver: SqlDriver): Promise<number> {
-  await driver.run({ sql: 'CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)', args: [] })
-  const [row] = await driver.run({ sql: 'SELECT coalesce(max(version), 0) AS version FROM schema_version', args: [] })
-  return Number(row!.version)
+  try {
+    const [row] = await driver.run({ sql: 'SELECT coalesce(max(version), 0) AS version FROM schema_version', args: [] })
+    return Number(row!.version)
+  } catch {
+    return 0
+  }
 }

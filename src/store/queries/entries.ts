@@ -244,9 +244,9 @@ function filterConditions(filter: EntryFilter): Conditions {
     )
   }
   if (filter.federatesWith) {
-    const given = [...new Set(filter.federatesWith.trustDomains)].map((name) => `spiffe://${name}`)
+    const given = [...new Set(filter.federatesWith.trustDomains)].map((name) => [`spiffe://${name}`])
     const members = `SELECT l.registered_entry_id AS owner FROM json_each(?) AS g
-      CROSS JOIN bundles AS b ON b.trust_domain = g.value
+      CROSS JOIN bundles AS b ON b.trust_domain = g.value ->> 0
       CROSS JOIN federated_registration_entries AS l ON l.bundle_id = b.id`
     const size = 'SELECT count(*) FROM federated_registration_entries WHERE registered_entry_id = matched.owner'
     conditions.add(

@@ -75,13 +75,17 @@ export async function entriesWhere(
   values: readonly (string | number)[],
 ): Promise<Entry[]> {
   if (values.length === 0) return []
-  const sql = `${SELECT_ENTRY} WHERE ${column} IN (SELECT value FROM json_each(?1)) ORDER BY e.id`
+  const value = column === 'e.fingerprint' ? 'CAST(value AS BIGINT)' : 'value'
+  const sql = `${SELECT_ENTRY} WHERE ${column} IN (SELECT ${value} FROM json_each(?1)) ORDER BY e.id`
   return (await run({ sql, args: [JSON.stringify(values)] })).map(decodeEntry)
 }
 
 const COLUMNS = `entry_id, spiffe_id, parent_id, ttl, jwt_svid_ttl, admin, downstream, expiry, revision_number,
   store_svid, hint, created_at, disable_x509_svid_prefetch, jwt_svid_include_jti, fingerprint`
-const VALUES = Array.from({ length: 15 }, (_, index) => `value ->> ${index}`).join(', ')
+const TEXT_COLUMNS = [0, 1, 2, 10]
+const VALUES = Array.from({ length: 15 }, (_, index) =>
+  TEXT_COLUMNS.includes(index) ? `value ->> ${index}` : `CAST(value ->> ${index} AS BIGINT)`,
+).join(', ')
 const INSERT_ENTRIES = `INSERT INTO registered_entries (${COLUMNS}) SELECT ${VALUES} FROM json_each(?1)`
 const UPDATE_ENTRY = `UPDATE registered_entries SET (${COLUMNS}) =
   (SELECT ${VALUES} FROM json_each(?1)) WHERE entry_id = ?2`

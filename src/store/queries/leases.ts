@@ -8,7 +8,7 @@ const TAKE = `INSERT INTO leases (name, owner, expires_at, fence) VALUES (?1, ?2
 const RELEASE = 'UPDATE leases SET expires_at = 0 WHERE name = ?1 AND owner = ?2 AND fence = ?3'
 /** A row without fence, which the table refuses, wherever the lease is not held as it should be. */
 const HELD = `INSERT INTO leases (name, owner, expires_at, fence) SELECT ?1, ?2, 0, NULL
-  WHERE NOT EXISTS (SELECT 1 FROM leases WHERE name = ?1 AND owner = ?2 AND fence = ?3)`
+  WHERE NOT EXISTS (SELECT 1 FROM leases WHERE name = ?1 AND owner = ?2 AND fence = ?3 /* held until the end of the batch */)`
 const NOT_HELD = 'NOT NULL constraint failed: leases.fence'
 
 /** Leases, one row a name for ever: its fence only grows. */

@@ -46,7 +46,7 @@ export function paged<T>(rows: readonly Row[], page: Page, decode: (row: Row) =>
  * @throws StatusError UNKNOWN for a behaviour that is none of the four
  */
 export function matchSql(match: MatchBehavior, members: string, size: string, given: number): string {
-  const all = `SELECT owner FROM (SELECT owner, count(*) AS met FROM (${members}) GROUP BY owner) AS matched`
+  const all = `SELECT owner FROM (SELECT owner, count(*) AS met FROM (${members}) AS members GROUP BY owner) AS matched`
   switch (match) {
     case 'any':
       return all

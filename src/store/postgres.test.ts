@@ -1,0 +1,163 @@
+import postgres from 'postgres'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { storeSuite } from '../../test/contract/store.ts'
+import { havePostgres, PostgresServer } from '../../test/support/postgres.ts'
+import { silentLog } from '../core/log.ts'
+import type { Store } from '../core/store.ts'
+import { parseTrustDomainName } from '../core/trust-domain.ts'
+import { openPostgresStore, postgresDriver } from './postgres.ts'
+import { parsePostgresConnection } from './postgres-connection.ts'
+
+if (!havePostgres) console.warn('PostgreSQL is not installed: its tests are skipped')
+
+describe.skipIf(!havePostgres)('on PostgreSQL', () => {
+  let server: PostgresServer
+  let admin: ReturnType<typeof client>
+  const opened: Store[] = []
+
+  beforeAll(async () => {
+    server = await PostgresServer.start()
+    admin = client()
+  }, 60_000)
+  afterAll(async () => {
+    await Promise.all(opened.map((store) => store.close()))
+    await admin?.end()
+    await server?.stop()
+  })
+
+  function client(schema = 'public') {
+    const settings = parsePostgresConnection(server.connection(schema))
+    return postgres({ ...settings, max: 2, prepare: false, fetch_types: false, onnotice: () => {} } as never)
+  }
+
+  async function newSchema(): Promise<string> {
+    const schema = server.newSchema()
+    await admin.unsafe(`CREATE SCHEMA ${schema}`)
+    return schema
+  }
+
+  async function open(schema?: string): Promise<Store> {
+    const connection = server.connection(schema ?? (await newSchema()))
+    const store = await openPostgresStore({ connection, maxConnections: 3, log: silentLog })
+    opened.push(store)
+    return store
+  }
+
+  storeSuite(() => open())
+
+  const TD = parseTrustDomainName('example.org')
+  const key = (keyId: string) => ({ keyId, publicKey: Uint8Array.of(1), expiresAt: 0, tainted: false })
+
+  test('servers that start at once on an empty database all find it ready', async () => {
+    const schema = await newSchema()
+    const stores = await Promise.all([1, 2, 3].map(() => open(schema)))
+    await stores[0]!.joinTokens.create({ value: 't', expiresAt: 5 })
+    expect(await stores[2]!.joinTokens.consume('t')).toEqual({ value: 't', expiresAt: 5 })
+  })
+
+  test('servers that write at once neither lose nor reorder writes', async () => {
+    const schema = await newSchema()
+    const stores = await Promise.all([1, 2, 3].map(() => open(schema)))
+    for (const round of [1, 2, 3, 4]) {
+      await Promise.all(
+        stores.map((store, index) =>
+          store.bundles.append({ trustDomain: TD, jwtAuthorities: [key(`${index}.${round}`)] }),
+        ),
+      )
+    }
+    const bundle = (await stores[0]!.bundles.get(TD))!
+    expect(bundle.jwtAuthorities).toHaveLength(12)
+    expect(bundle.sequenceNumber).toBe(11)
+    expect((await stores[1]!.changes.since(0, 100)).map(({ sequence }) => sequence)).toEqual(
+      Array.from({ length: 12 }, (_, index) => index + 1),
+    )
+  })
+
+  test('a lease cannot be taken over while a batch that it guards is under way', async () => {
+    const schema = await newSchema()
+    const store = await open(schema)
+    const lease = (await store.leases.take('l', 'one', 100, 30))!
+    const other = client(schema)
+    const held = Promise.withResolvers<void>()
+    const end = Promise.withResolvers<void>()
+    // A batch that stops after its guard.
+    const driver = postgresDriver({
+      begin: (write: (tx: unknown) => Promise<unknown>) =>
+        other.begin(async (tx) => {
+          const result = await write(tx)
+          held.resolve()
+          await end.promise
+          return result
+        }),
+    } as never)
+    const guard = {
+      sql: `SELECT 1 FROM leases WHERE name = ?1 AND fence = ?2 /* held until the end of the batch */`,
+      args: [lease.name, lease.fence],
+    }
+    const writing = driver.batch([guard, { sql: 'DELETE FROM uses', args: [] }])
+    await held.promise
+    const impatient = await openPostgresStore({
+      connection: `${server.connection(schema)} lock_timeout=50`,
+      log: silentLog,
+    })
+    opened.push(impatient)
+    await expect(impatient.leases.take('l', 'two', 130, 30)).rejects.toThrow('lock timeout')
+    end.resolve()
+    await writing
+    expect(await impatient.leases.take('l', 'two', 130, 30)).toMatchObject({ fence: 2 })
+    await other.end()
+  })
+
+  test('a secret is in no error', async () => {
+    const store = await open()
+    await store.joinTokens.create({ value: 'very-secret', expiresAt: 5 })
+    const error = await store.joinTokens.create({ value: 'very-secret', expiresAt: 5 }).catch((thrown) => thrown)
+    expect(error).toMatchObject({
+      code: 'ALREADY_EXISTS',
+      message: 'datastore-sql: UNIQUE constraint failed: join_tokens.token',
+    })
+    expect(`${error.stack} ${JSON.stringify(error.cause, Object.getOwnPropertyNames(error.cause))}`).not.toContain(
+      'very-secret',
+    )
+    const wrong = server.connection().replace('pass word', 'wrong-secret')
+    const refused = await openPostgresStore({ connection: wrong, log: silentLog }).catch((thrown) => thrown)
+    expect(refused.message).toBe(
+      'failed to open database "postgres": datastore-sql: password authentication failed for user "turret"',
+    )
+  })
+
+  test.each([
+    [
+      'a URL',
+      () => `postgres://turret:${encodeURIComponent("pass word'\\")}@127.0.0.1:${server.port}/postgres?sslmode=disable`,
+      undefined,
+    ],
+    [
+      'a socket',
+      () => server.connection().replace('host=127.0.0.1', `host=${server.folder}`).replace('sslmode=disable', ''),
+      undefined,
+    ],
+    [
+      'TLS, which this server does not have',
+      () => server.connection().replace('sslmode=disable', ''),
+      /SSL|ssl|TLS|disconnected|closed/,
+    ],
+    [
+      'a database that is not there',
+      () => server.connection().replace('dbname=postgres', 'dbname=none'),
+      'database "none" does not exist',
+    ],
+  ])('a connection by %s', async (_, connection, refusal) => {
+    const opening = openPostgresStore({ connection: connection(), log: silentLog })
+    if (refusal !== undefined) return void (await expect(opening).rejects.toThrow(refusal))
+    opened.push(await opening)
+  })
+
+  test('a database with tables of another program is refused and left as it is', async () => {
+    const schema = await newSchema()
+    await admin.unsafe(`CREATE TABLE ${schema}.bundles (id integer)`)
+    await expect(open(schema)).rejects.toThrow('relation "bundles" already exists')
+    const tables = await admin.unsafe(`SELECT tablename FROM pg_tables WHERE schemaname = '${schema}'`)
+    expect(tables.map((row) => row.tablename)).toEqual(['bundles'])
+  })
+})

@@ -1,0 +1,93 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** Where distributions put the programs, newest first; the PATH counts too. */
+function programs(): string | undefined {
+  const base = '/usr/lib/postgresql'
+  const versions = existsSync(base) ? readdirSync(base).sort((a, b) => Number(b) - Number(a)) : []
+  const folders = [...versions.map((version) => join(base, version, 'bin')), ...(process.env.PATH ?? '').split(':')]
+  return folders.find((folder) => existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres')))
+}
+
+/** Whether a PostgreSQL server can be started here. */
+export const havePostgres = programs() !== undefined
+
+/** PostgreSQL refuses to run as root. */
+const owner = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
+
+/** A PostgreSQL server of its own, on a port of the loopback interface and on a socket, gone with everything in it after `stop`. */
+export class PostgresServer {
+  readonly folder: string
+  readonly port: number
+  readonly #child: ChildProcess
+  #taken = 0
+
+  static async start(): Promise<PostgresServer> {
+    const bin = programs()!
+    const folder = mkdtempSync(join(tmpdir(), 'turret-pg-'))
+    if (owner.uid !== undefined) chownSync(folder, owner.uid, owner.gid)
+    const data = join(folder, 'd')
+    const secret = join(folder, 'p')
+    writeFileSync(secret, "pass word'\\\n", { mode: 0o644 })
+    const options = { ...owner, cwd: folder, stdio: 'ignore' } as const
+    const how = ['-U', 'turret', '-A', 'scram-sha-256', '--pwfile', secret, '-E', 'UTF8', '--no-locale', '--no-sync']
+    execFileSync(join(bin, 'initdb'), ['-D', data, ...how], options)
+    const port = await freePort()
+    const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: folder, fsync: 'off' }
+    const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    const child = spawn(join(bin, 'postgres'), ['-D', data, ...args], {
+      ...options,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    await new Promise<void>((resolve, reject) => {
+      let said = ''
+      child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+        if (said.includes('ready to accept connections')) resolve()
+      })
+      child.once('exit', () => reject(new Error(`PostgreSQL did not start: ${said}`)))
+    })
+    child.stderr!.resume()
+    return new PostgresServer(folder, port, child)
+  }
+
+  private constructor(folder: string, port: number, child: ChildProcess) {
+    this.folder = folder
+    this.port = port
+    this.#child = child
+  }
+
+  /** The words of a connection to one database; every schema of it is a place of its own. */
+  connection(schema = 'public'): string {
+    const password = `'pass word\\'\\\\'`
+    return `host=127.0.0.1 port=${this.port} user=turret dbname=postgres sslmode=disable password=${password} search_path=${schema}`
+  }
+
+  /** A name for a schema that nobody uses; it has to be made. */
+  newSchema(): string {
+    this.#taken += 1
+    return `s${this.#taken}`
+  }
+
+  async stop(): Promise<void> {
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGINT')
+    await gone
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
