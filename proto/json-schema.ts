@@ -68,6 +68,9 @@ export const METHODS: Readonly<Record<string, string>> = {
   '/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle': 'spire.api.server.trustdomain.v1.RefreshBundleRequest google.protobuf.Empty',
   '/turret.changes.v1.Changes/Poll': 'turret.changes.v1.PollRequest turret.changes.v1.PollResponse',
   '/turret.changes.v1.Changes/Watch': 'turret.changes.v1.WatchRequest turret.changes.v1.WatchResponse',
+  '/turret.exchange.v1.Exchange/ExchangeJWT': 'turret.exchange.v1.ExchangeJWTRequest turret.exchange.v1.ExchangeJWTResponse',
+  '/turret.exchange.v1.Exchange/ExchangeWIT': 'turret.exchange.v1.ExchangeWITRequest turret.exchange.v1.ExchangeWITResponse',
+  '/turret.exchange.v1.Exchange/ExchangeX509': 'turret.exchange.v1.ExchangeX509Request turret.exchange.v1.ExchangeX509Response',
 }
 
 /** Fields of a message: name, number, type (`*` in front: repeated) and, of a member, the number of the oneof. */
@@ -241,6 +244,13 @@ export const MESSAGES: Readonly<Record<string, string>> = {
   'turret.changes.v1.PollResponse': 'bundle 1 bool,entries 2 bool,cursor 3 string,poll_again_ms 4 int32',
   'turret.changes.v1.WatchRequest': '',
   'turret.changes.v1.WatchResponse': 'bundle 1 bool,entries 2 bool',
+  'turret.exchange.v1.ExchangeJWTRequest': 'subject 1 turret.exchange.v1.Subject,audience 2 *string,key_proof 3 string',
+  'turret.exchange.v1.ExchangeJWTResponse': 'svid 1 spire.api.types.JWTSVID',
+  'turret.exchange.v1.ExchangeWITRequest': 'subject 1 turret.exchange.v1.Subject,key_proof 2 string',
+  'turret.exchange.v1.ExchangeWITResponse': 'svid 1 spire.api.types.WITSVID',
+  'turret.exchange.v1.ExchangeX509Request': 'subject 1 turret.exchange.v1.Subject,csr 2 bytes',
+  'turret.exchange.v1.ExchangeX509Response': 'svid 1 spire.api.types.X509SVID,x509_authorities 2 *bytes',
+  'turret.exchange.v1.Subject': 'token 1 string,source 2 string,spiffe_id 3 string',
 }
 
 /** Values of an enum: name and number. */
