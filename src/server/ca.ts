@@ -71,6 +71,8 @@ export interface WorkloadX509Request {
   readonly spki: Uint8Array
   /** 0: the default. */
   readonly ttlSeconds: number
+  /** Shortens what `ttlSeconds` or the default would give. */
+  readonly atMostSeconds?: number
   readonly dnsNames?: readonly string[]
   /** DER of a Name to use instead of C=US, O=SPIRE. */
   readonly subject?: Uint8Array
@@ -81,6 +83,8 @@ export interface WorkloadJwtRequest {
   readonly audience: readonly string[]
   /** 0: the default. */
   readonly ttlSeconds: number
+  /** Shortens what `ttlSeconds` or the default would give. */
+  readonly atMostSeconds?: number
   readonly includeJti?: boolean
 }
 
@@ -90,6 +94,8 @@ export interface WorkloadWitRequest {
   readonly jwk: WitKey
   /** 0: an hour. */
   readonly ttlSeconds: number
+  /** Shortens what `ttlSeconds` or the default would give. */
+  readonly atMostSeconds?: number
 }
 
 const WIT_SVID_TTL_SECONDS = 3600
@@ -143,7 +149,7 @@ export class Ca {
   }
 
   signWorkloadX509(request: WorkloadX509Request): Promise<IssuedX509> {
-    const ttlSeconds = request.ttlSeconds > 0 ? request.ttlSeconds : this.#options.x509SvidTtlSeconds
+    const ttlSeconds = ttlOf(request, this.#options.x509SvidTtlSeconds)
     return this.#sign('svid', request.id, request.spki, ttlSeconds, workloadSubject(request), request.dnsNames)
   }
 
@@ -166,10 +172,7 @@ export class Ca {
     if (audience.length === 0) throw new StatusError('INVALID_ARGUMENT', 'invalid JWT-SVID audience: cannot be empty')
     const { clock, jwtIssuer, jwtSvidTtlSeconds, random } = this.#options
     const issuedAt = epochSeconds(clock)
-    const expiresAt = Math.min(
-      issuedAt + (request.ttlSeconds > 0 ? request.ttlSeconds : jwtSvidTtlSeconds),
-      key.notAfter,
-    )
+    const expiresAt = Math.min(issuedAt + ttlOf(request, jwtSvidTtlSeconds), key.notAfter)
     const claims = {
       aud: audience,
       exp: expiresAt,
@@ -181,14 +184,15 @@ export class Ca {
     return { token: await signJwtSvid(claims, key), issuedAt, expiresAt }
   }
 
-  async signWit({ id, jwk, ttlSeconds }: WorkloadWitRequest): Promise<IssuedJwt> {
+  async signWit(request: WorkloadWitRequest): Promise<IssuedJwt> {
+    const { id, jwk } = request
     const looking = this.#look?.()
     if (looking) await looking
     const key = this.#wit
     if (!key) throw new StatusError('INTERNAL', 'WIT key is not available for signing')
     const { clock, witIssuer } = this.#options
     const issuedAt = epochSeconds(clock)
-    const expiresAt = Math.min(issuedAt + (ttlSeconds > 0 ? ttlSeconds : WIT_SVID_TTL_SECONDS), key.notAfter)
+    const expiresAt = Math.min(issuedAt + ttlOf(request, WIT_SVID_TTL_SECONDS), key.notAfter)
     const claims = { jwk, exp: expiresAt, iat: issuedAt, sub: id, ...(witIssuer ? { iss: witIssuer } : {}) }
     return { token: await signWitSvid(claims, key), issuedAt, expiresAt }
   }
@@ -228,6 +232,14 @@ export class Ca {
     if (!this.#x509) throw new StatusError('INTERNAL', 'X509 CA is not available for signing')
     return this.#x509
   }
+}
+
+function ttlOf(
+  { ttlSeconds, atMostSeconds }: { readonly ttlSeconds: number; readonly atMostSeconds?: number },
+  defaultSeconds: number,
+): number {
+  const wanted = ttlSeconds > 0 ? ttlSeconds : defaultSeconds
+  return atMostSeconds === undefined ? wanted : Math.min(wanted, atMostSeconds)
 }
 
 /** The CSR's subject if it has one; the first DNS name becomes the common name in any case. */
