@@ -260,6 +260,7 @@ const SERVICES: Readonly<Record<string, number>> = {
   'spire.api.server.svid.v1.SVID': 7,
   'spire.api.server.trustdomain.v1.TrustDomain': 6,
   'turret.changes.v1.Changes': 2,
+  'turret.exchange.v1.Exchange': 3,
 }
 
 test('services are called what they are called on the wire, with all their methods', () => {

@@ -52,6 +52,8 @@ const POLICY_ROWS: readonly (readonly [service: string, methods: string, who: re
   ['spire.api.server.agent.v1.Agent', 'RenewAgent PostStatus', AGENT],
   ['spire.api.server.svid.v1.SVID', 'NewDownstreamX509CA', DOWNSTREAM],
   ['spire.api.server.bundle.v1.Bundle', 'PublishJWTAuthority PublishWITAuthority', DOWNSTREAM],
+  // Ours alone: the token in the request decides.
+  ['turret.exchange.v1.Exchange', 'ExchangeX509 ExchangeJWT ExchangeWIT', ANY],
   // Ours alone: what agents and servers below follow instead of polling everything.
   ['turret.changes.v1.Changes', 'Watch Poll', ['agent', 'downstream']],
 ]

@@ -11,6 +11,7 @@ import type { Store } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
 import type { Ca, JwtKey, X509Ca } from './ca.ts'
 import type { ChangeTail } from './change-tail.ts'
+import type { VerifiableSource } from './exchange/source.ts'
 import type { OwnBundle } from './own-bundle.ts'
 import type { Slots } from './slots.ts'
 
@@ -58,6 +59,8 @@ export interface ServerDeps {
   /** Only where this process is told of every write, its own and those of others. */
   readonly changeTail?: ChangeTail
   readonly verify: VerifySignature
+  /** Whose tokens are exchanged for SVIDs. */
+  readonly exchange: readonly VerifiableSource[]
   /** By name, without join_token. */
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   readonly jwtSvidsEnabled: boolean

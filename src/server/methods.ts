@@ -10,6 +10,7 @@ import * as svidApi from '../../proto/spire/api/server/svid/v1.ts'
 import * as trustDomainApi from '../../proto/spire/api/server/trustdomain/v1.ts'
 import * as types from '../../proto/spire/api/types.ts'
 import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
+import * as exchangeApi from '../../proto/turret/exchange/v1.ts'
 import { StatusError } from '../core/error.ts'
 import { bidi, type MessageType, type Method, serverStream, type UnaryMethod, unary } from '../rpc/method.ts'
 import * as agent from './agent.ts'
@@ -20,6 +21,7 @@ import { getInfo } from './debug.ts'
 import type { ServerDeps } from './deps.ts'
 import * as entry from './entry.ts'
 import { syncAuthorizedEntries } from './entry-sync.ts'
+import { exchangeJwt, exchangeWit, exchangeX509 } from './exchange/exchange.ts'
 import { check } from './health.ts'
 import * as localAuthority from './local-authority.ts'
 import * as logger from './logger.ts'
@@ -34,6 +36,7 @@ const TRUST_DOMAIN = '/spire.api.server.trustdomain.v1.TrustDomain/'
 const LOCAL_AUTHORITY = '/spire.api.server.localauthority.v1.LocalAuthority/'
 const LOGGER = '/spire.api.server.logger.v1.Logger/'
 const DEBUG = '/spire.api.server.debug.v1.Debug/'
+const EXCHANGE = '/turret.exchange.v1.Exchange/'
 const HEALTH = '/grpc.health.v1.Health/'
 
 const WIT_LATER = 'WIT-SVID functionality is not yet implemented'
@@ -271,6 +274,9 @@ export const TCP_METHODS: readonly Method<ServerDeps>[] = [
     handle: watchChanges,
   }),
   row('/turret.changes.v1.Changes/Poll', PollRequest, PollResponse, pollChanges),
+  row(`${EXCHANGE}ExchangeX509`, exchangeApi.ExchangeX509Request, exchangeApi.ExchangeX509Response, exchangeX509),
+  row(`${EXCHANGE}ExchangeJWT`, exchangeApi.ExchangeJWTRequest, exchangeApi.ExchangeJWTResponse, exchangeJwt),
+  row(`${EXCHANGE}ExchangeWIT`, exchangeApi.ExchangeWITRequest, exchangeApi.ExchangeWITResponse, exchangeWit),
 ]
 
 /** What it answers on the admin socket. */

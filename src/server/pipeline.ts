@@ -20,6 +20,7 @@ export interface PipelineOptions {
 
 const SVID = '/spire.api.server.svid.v1.SVID/'
 const AGENT = '/spire.api.server.agent.v1.Agent/'
+const EXCHANGE = '/turret.exchange.v1.Exchange/'
 const BUNDLE = '/spire.api.server.bundle.v1.Bundle/'
 
 /** Buckets: calls per second and address, and the methods that share them. */
@@ -32,6 +33,12 @@ const LIMITS = [
   },
   { perSecond: 500, switch: 'limitSigning', paths: [`${SVID}NewJWTSVID`] },
   { perSecond: 500, switch: 'limitSigning', paths: [`${SVID}BatchNewWITSVID`] },
+  {
+    // From behind one address come whole clusters of build machines; a verification costs less than a signature.
+    perSecond: 50,
+    switch: 'limitAttestation',
+    paths: [`${EXCHANGE}ExchangeX509`, `${EXCHANGE}ExchangeJWT`, `${EXCHANGE}ExchangeWIT`],
+  },
   { perSecond: 500, switch: undefined, paths: [`${BUNDLE}PublishJWTAuthority`, `${BUNDLE}PublishWITAuthority`] },
   { perSecond: 10, switch: undefined, paths: [`${AGENT}PostStatus`] },
 ] as const

@@ -1,4 +1,5 @@
 import type { Clock } from '../core/clock.ts'
+import type { ExchangeSourceOptions } from '../core/exchange.ts'
 import type { KeyType, Signer } from '../core/key-type.ts'
 import type { Log } from '../core/log.ts'
 import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../core/plugin.ts'
@@ -13,6 +14,7 @@ import { Ca } from './ca.ts'
 import { CaManager, type CaManagerOptions } from './ca-manager.ts'
 import type { ChangeTail } from './change-tail.ts'
 import type { EntryLookup, LogControl, NodeLookup, ServerDeps } from './deps.ts'
+import { type NewTokenIssuer, verifiableSources } from './exchange/sources.ts'
 import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
 import { OwnBundle } from './own-bundle.ts'
 import { serverPipeline } from './pipeline.ts'
@@ -52,6 +54,10 @@ export interface ServerParts {
   /** Only where this process is told of every write: see ServerDeps. */
   readonly changeTail?: ChangeTail
   readonly verify: VerifySignature
+  /** Whose tokens are exchanged for SVIDs, and how the keys of their issuers are had; default nobody's. */
+  readonly exchange?:
+    | { readonly sources: readonly ExchangeSourceOptions[]; readonly newIssuer: NewTokenIssuer }
+    | undefined
   /** Makes the key of the server's own SVID. */
   readonly newKey: (type: KeyType) => Promise<Signer>
   /** Fills the array it gets. */
@@ -100,6 +106,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
   const { trustDomain } = settings
   const { store, keyManager, upstream, verify, clock, random, log } = parts
   const startedAtMs = clock.nowMs()
+  const exchange = verifiableSources(parts.exchange, { trustDomain, bundles: store.bundles, verify, clock })
   await refuseForeignEntries(store, trustDomain)
   // Before anything is read: what is written from here on is news.
   let seen = parts.changeTail ? 0 : await store.changes.head()
@@ -151,6 +158,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     nodes: parts.nodes,
     ...(parts.changeTail ? { changeTail: parts.changeTail } : {}),
     verify,
+    exchange,
     nodeAttestors: parts.nodeAttestors,
     jwtSvidsEnabled: !settings.disableJwtSvids,
     witSvidsEnabled: settings.witKeyType !== undefined,

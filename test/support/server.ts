@@ -2,12 +2,14 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../src/core/clock.ts'
 import type { Entry } from '../../src/core/entry.ts'
 import { StatusError } from '../../src/core/error.ts'
+import type { ExchangeSourceOptions } from '../../src/core/exchange.ts'
 import { jwtSigner } from '../../src/core/jwt-svid.ts'
 import { type Log, silentLog } from '../../src/core/log.ts'
 import type { NodeAttestor } from '../../src/core/plugin.ts'
 import { type SpiffeId, spiffeId } from '../../src/core/spiffe-id.ts'
 import type { Store } from '../../src/core/store.ts'
 import { parseTrustDomain } from '../../src/core/trust-domain.ts'
+import { tokenIssuers } from '../../src/plugins/oidc/issuers.ts'
 import { generateSigner, nodeVerifier } from '../../src/plugins/signer.ts'
 import type { Peer } from '../../src/rpc/caller.ts'
 import { bindService } from '../../src/rpc/invoke.ts'
@@ -16,6 +18,7 @@ import type { BoundService, IncomingCall } from '../../src/rpc/service.ts'
 import { Ca, selfSignCa } from '../../src/server/ca.ts'
 import { ChangeTail } from '../../src/server/change-tail.ts'
 import type { ServerDeps } from '../../src/server/deps.ts'
+import { verifiableSources } from '../../src/server/exchange/sources.ts'
 import { ADMIN_METHODS } from '../../src/server/methods.ts'
 import { OwnBundle } from '../../src/server/own-bundle.ts'
 import { type PipelineOptions, serverPipeline } from '../../src/server/pipeline.ts'
@@ -46,6 +49,8 @@ export async function testServer(
     readonly attestors?: readonly NodeAttestor[]
     readonly adminIds?: readonly SpiffeId[]
     readonly witSvids?: boolean
+    /** Whose tokens are exchanged for SVIDs. */
+    readonly exchange?: readonly ExchangeSourceOptions[]
     /** Given: the server is told of all writes and waits for them so. */
     readonly tailWait?: (ms: number, signal: AbortSignal) => Promise<void>
   } & Partial<Omit<PipelineOptions, 'log'>> = {},
@@ -91,6 +96,10 @@ export async function testServer(
     nodes: store.nodes,
     ...(options.tailWait ? { changeTail: await ChangeTail.open(store.changes, options.tailWait) } : {}),
     verify: nodeVerifier(),
+    exchange: verifiableSources(
+      options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify: nodeVerifier(), clock }) },
+      { trustDomain: TD, bundles: store.bundles, verify: nodeVerifier(), clock },
+    ),
     nodeAttestors: new Map((options.attestors ?? []).map((attestor) => [attestor.name, attestor])),
     jwtSvidsEnabled: true,
     witSvidsEnabled: options.witSvids ?? false,
