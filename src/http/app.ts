@@ -8,6 +8,7 @@ import type { Server } from '../server/server.ts'
 import { connectHandler } from '../transport/fetch.ts'
 import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
+import { exchangeDoors } from './exchange.ts'
 import { type SendersOptions, sendersOf } from './senders.ts'
 
 export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken'> {
@@ -33,7 +34,8 @@ export type HttpApp = (request: Request, address: string) => Promise<Response>
 const REFRESH_HINT_SECONDS = 300
 
 /**
- * All that a server offers over HTTP, in the order in which it is tried: the API with signed requests, then the public documents.
+ * All that a server offers over HTTP, in the order in which it is tried: the API with signed requests, the doors of the token exchange, then
+ * the public documents.
  * Node's HTTP listener and the fetch handlers of edge runtimes serve this same app.
  */
 export function httpApp(options: HttpAppOptions): HttpApp {
@@ -60,7 +62,13 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     refreshHintSeconds: REFRESH_HINT_SECONDS,
     issuer,
   })
-  return async (request, address) => (await api(request, address)) ?? documents(below(request, basePath))
+  const exchange = exchangeDoors(server, clock)
+  return async (request, address) => {
+    const answer = await api(request, address)
+    if (answer) return answer
+    const here = below(request, basePath)
+    return (await exchange(here, address)) ?? documents(here)
+  }
 }
 
 /** The request as if the app were at the root. */

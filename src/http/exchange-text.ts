@@ -1,0 +1,25 @@
+import { fromBase64 } from '../core/base64.ts'
+import { StatusError } from '../core/error.ts'
+import { decodePem, encodePem } from '../core/pem.ts'
+
+/** Certificates as PEM. */
+export function pemOf(certificates: readonly Uint8Array[]): string {
+  return certificates.map((der) => encodePem('CERTIFICATE', der)).join('')
+}
+
+/** A CSR as tools write it: PEM, or base64 of DER. @throws StatusError INVALID_ARGUMENT */
+export function csrOf(text: string): Uint8Array {
+  if (text === '') return new Uint8Array(0)
+  try {
+    if (!text.includes('-----BEGIN')) return fromBase64(text.replace(/\s+/g, ''))
+    const blocks = decodePem(text)
+    if (blocks.length === 1 && /^(NEW )?CERTIFICATE REQUEST$/.test(blocks[0]!.label)) return blocks[0]!.bytes
+  } catch {
+    // Said below.
+  }
+  throw new StatusError('INVALID_ARGUMENT', 'the CSR is neither PEM nor base64')
+}
+
+export function spiffeIdText(id: { readonly trustDomain: string; readonly path: string }): string {
+  return `spiffe://${id.trustDomain}${id.path}`
+}
