@@ -1,4 +1,5 @@
 import type { Clock } from '../src/core/clock.ts'
+import type { ExchangeSourceOptions } from '../src/core/exchange.ts'
 import type { KeyType } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../src/core/plugin.ts'
@@ -33,6 +34,8 @@ export interface TurretOptions {
   readonly operatorKeys?: readonly string[]
   /** Whose OIDC tokens make an administrator; default nobody's. */
   readonly oidcAdmins?: readonly OidcAdminOptions[]
+  /** Platforms whose tokens are exchanged for SVIDs; default none. */
+  readonly exchange?: readonly ExchangeSourceOptions[]
   /** Beside join tokens, which are always taken. */
   readonly nodeAttestors?: readonly ((host: TurretHost) => NodeAttestor)[]
   /** Who signs the CA; default itself. */

@@ -8,6 +8,7 @@ import { generateWebCryptoSigner } from '../src/core/web-crypto-signer.ts'
 import { type HttpApp, httpApp } from '../src/http/app.ts'
 import { databaseKeyManager } from '../src/plugins/keymanager/database.ts'
 import { oidcAdmins } from '../src/plugins/oidc/admins.ts'
+import { tokenIssuers } from '../src/plugins/oidc/issuers.ts'
 import { assembleServer, type Server } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
 import { consoleLog } from './console-log.ts'
@@ -181,6 +182,7 @@ async function assemble(
       bySpiffeId: async (spiffeId) => (await store.entries.list({ spiffeId }, { size: 0, token: '' })).items,
     },
     nodes: store.nodes,
+    exchange: options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify, clock }) },
     verify,
     newKey: generateWebCryptoSigner,
     random: (bytes) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),

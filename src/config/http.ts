@@ -1,4 +1,5 @@
 import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
+import { type ExchangeSourceConfig, readExchange } from './exchange.ts'
 import { ConfigError, type HclItem } from './hcl.ts'
 import { type PlainValue, plainObject } from './plain.ts'
 
@@ -10,6 +11,7 @@ export const HTTP = {
   issuer: 'string',
   operator_keys: 'strings',
   oidc_admins: 'any',
+  exchange: 'any',
 } as const satisfies Fields
 
 export interface HttpOptions {
@@ -22,6 +24,8 @@ export interface HttpOptions {
   /** RFC 7638 thumbprints of keys whose holders are administrators. */
   readonly operatorKeys: readonly string[]
   readonly oidcAdmins: readonly OidcAdminOptions[]
+  /** Whose tokens are exchanged for SVIDs. */
+  readonly exchange: readonly ExchangeSourceConfig[]
 }
 
 /** `oidc_admins "<name>" { }`: whose OIDC tokens make an administrator. */
@@ -64,6 +68,7 @@ export function readHttp(fields: DecodedObject<typeof HTTP>, jwtIssuer: string |
     oidcAdmins: fields.oidc_admins
       ? merged(fields.oidc_admins, `${PATH}.oidc_admins`).items.map((item) => readOidcAdmin(item))
       : [],
+    exchange: fields.exchange ? readExchange(fields.exchange) : [],
   }
 }
 

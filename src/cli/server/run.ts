@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { readServerConfig, type ServerOptions } from '../../config/server.ts'
 import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
+import { tokenIssuers } from '../../plugins/oidc/issuers.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import type { CaManager } from '../../server/ca-manager.ts'
 import { ChangeTail } from '../../server/change-tail.ts'
@@ -20,6 +21,7 @@ import { serveHealth } from '../health-listener.ts'
 import { openLog, type ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
 import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import { serveHttp } from './http.ts'
 import { makeServerPlugins } from './plugins.ts'
@@ -90,6 +92,10 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     ...plugins,
     entries,
     nodes,
+    exchange: options.http && {
+      sources: loadExchangeSources(options.http.exchange),
+      newIssuer: tokenIssuers({ verify, clock }),
+    },
     changeTail: await ChangeTail.open(store.changes, pause),
     verify,
     newKey: generateSigner,
