@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { withoutRemoteFlags } from '../support/side-by-side.ts'
 
 /**
  * Runs SPIRE's command line and ours with the same words against one real SPIRE server and agent, and compares what they
@@ -34,7 +35,7 @@ function run(program: string, args: readonly string[], env: Readonly<Record<stri
 /** What differs from call to call, or by the name of the program. */
 function normalised({ code, out, err }: Outcome): Outcome {
   const plain = (text: string): string =>
-    text
+    withoutRemoteFlags(text)
       .replaceAll('turret-', 'spire-')
       .replace(/ after [\d.]+\S*s$/gm, ' after TIME')
       .replace(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, 'TOKEN')

@@ -6,7 +6,7 @@ import type { JwtAuthority } from '../../src/core/bundle.ts'
 import { jwkOf } from '../../src/core/jwk.ts'
 import { validateWitSvid } from '../../src/core/wit-svid.ts'
 import { nodeVerifier } from '../../src/plugins/signer.ts'
-import { type Program, SPIRE_IS_MISSING, sideBySide } from '../support/side-by-side.ts'
+import { type Program, SPIRE_IS_MISSING, sideBySide, withoutRemoteFlags } from '../support/side-by-side.ts'
 
 /** WIT-SVIDs of SPIRE and ours, minted with the command line of either. */
 if (SPIRE_IS_MISSING) console.warn('SPIRE_BIN is not set: WIT-SVIDs are NOT compared with those of SPIRE')
@@ -84,7 +84,7 @@ describe.skipIf(SPIRE_IS_MISSING)('WIT-SVIDs beside SPIRE', { timeout: 30_000 },
       const args = line.split(' ').map((word) => (word === 'S' ? socket('SPIRE') : word))
       const { code, out, err } = await run(program, 'wit', ...args)
       const plain = (text: string) =>
-        text
+        withoutRemoteFlags(text)
           .replaceAll('turret-', 'spire-')
           .replace(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, 'TOKEN')
           .replace(/(\\?")(x|y|n|e|d|p|q|dp|dq|qi)\1:\1[\w-]+/g, '$2:K')
