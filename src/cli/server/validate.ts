@@ -1,4 +1,7 @@
+import type { ExchangeSourceConfig } from '../../config/exchange.ts'
 import { readServerConfig } from '../../config/server.ts'
+import { errorMessage } from '../../core/error.ts'
+import type { TrustDomain } from '../../core/trust-domain.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { loadConfig } from '../process-setup.ts'
@@ -15,12 +18,13 @@ export const command = defineCommand({
       return 1
     }
     try {
-      const { plugins, trustDomain } = loadConfig(
+      const { plugins, trustDomain, http } = loadConfig(
         flags.config || DEFAULT_CONFIG,
         flags.expandEnv,
         context.env,
         (text, name) => readServerConfig(text, name, flags),
       )
+      await checkExchange(http?.exchange ?? [], trustDomain)
       const { checkServerPlugins } = await import('./plugin-checks.ts')
       const problems = checkServerPlugins(plugins, trustDomain)
       if (problems.length > 0) {
@@ -35,3 +39,12 @@ export const command = defineCommand({
     return 0
   },
 })
+
+async function checkExchange(sources: readonly ExchangeSourceConfig[], trustDomain: TrustDomain): Promise<void> {
+  const { checkSources } = await import('../../server/exchange/source.ts')
+  try {
+    checkSources(trustDomain, sources)
+  } catch (error) {
+    throw new CommandError(errorMessage(error))
+  }
+}
