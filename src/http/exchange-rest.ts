@@ -1,10 +1,6 @@
 import { errorMessage, type StatusCode, StatusError } from '../core/error.ts'
-import { readBody } from '../transport/request-body.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
-import { csrOf, pemOf, spiffeIdText } from './exchange-text.ts'
-
-const MAX_BODY_BYTES = 96 * 1024
-const BODY_TIMEOUT_MS = 10_000
+import { csrOf, exchangeBody, pemOf, spiffeIdText, TooLarge } from './exchange-text.ts'
 
 /** `/api/v1/svid/<source>/x509` and `/jwt`; undefined for any other path. */
 export function exchangePath(path: string): { readonly source: string; readonly kind: 'x509' | 'jwt' } | undefined {
@@ -68,7 +64,7 @@ async function jwt(calls: ExchangeCalls, subject: Subject, body: Body, caller: H
 }
 
 async function readJson(request: Request): Promise<Body> {
-  const bytes = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS })
+  const bytes = await exchangeBody(request)
   if (bytes.length === 0) return {}
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
@@ -96,6 +92,7 @@ const STATUS: Partial<Record<StatusCode, number>> = {
 }
 
 function failed(error: unknown): Response {
+  if (error instanceof TooLarge) return answer(413, { error: error.message })
   const code = error instanceof StatusError ? error.code : 'INTERNAL'
   const message = error instanceof StatusError ? errorMessage(error) : 'internal error'
   return answer(STATUS[code] ?? 500, { error: message })

@@ -1,6 +1,7 @@
 import { fromBase64 } from '../core/base64.ts'
 import { StatusError } from '../core/error.ts'
 import { decodePem, encodePem } from '../core/pem.ts'
+import { readBody } from '../transport/request-body.ts'
 
 /** Certificates as PEM. */
 export function pemOf(certificates: readonly Uint8Array[]): string {
@@ -19,6 +20,21 @@ export function csrOf(text: string): Uint8Array {
   }
   throw new StatusError('INVALID_ARGUMENT', 'the CSR is neither PEM nor base64')
 }
+
+const BODY = { maxBytes: 96 * 1024, timeoutMs: 10_000 }
+
+/** Reads a request of the exchange: a token, and a CSR or a proof. @throws StatusError; TooLarge for what is more */
+export async function exchangeBody(request: Request): Promise<Uint8Array> {
+  try {
+    return await readBody(request, BODY)
+  } catch (error) {
+    if (error instanceof StatusError && error.code === 'RESOURCE_EXHAUSTED') throw new TooLarge(error.message)
+    throw error
+  }
+}
+
+/** Other than a client that asks too often, one that asks too much may not try again. */
+export class TooLarge extends Error {}
 
 export function spiffeIdText(id: { readonly trustDomain: string; readonly path: string }): string {
   return `spiffe://${id.trustDomain}${id.path}`

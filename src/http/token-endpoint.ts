@@ -1,9 +1,8 @@
 import type { Subject } from '../../proto/turret/exchange/v1.ts'
 import { type Clock, epochSeconds } from '../core/clock.ts'
 import { errorMessage, type StatusCode, StatusError } from '../core/error.ts'
-import { readBody } from '../transport/request-body.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
-import { csrOf, pemOf, spiffeIdText } from './exchange-text.ts'
+import { csrOf, exchangeBody, pemOf, spiffeIdText, TooLarge } from './exchange-text.ts'
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -12,9 +11,6 @@ const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token'
 /** Nothing is registered for these two, so the names are ours. */
 export const X509_SVID = 'urn:turret:params:token-type:x509-svid'
 export const WIT_SVID = 'urn:turret:params:token-type:wit-svid'
-
-const MAX_BODY_BYTES = 96 * 1024
-const BODY_TIMEOUT_MS = 10_000
 
 /** May come more than once in a request; all others must not. RFC 6749 3.2, RFC 8693 2.1 */
 const REPEATABLE: ReadonlySet<string> = new Set(['audience', 'resource'])
@@ -107,7 +103,7 @@ async function readForm(request: Request): Promise<Form> {
   const [type] = (request.headers.get('content-type') ?? '').split(';')
   if (type!.trim().toLowerCase() !== 'application/x-www-form-urlencoded')
     throw new OAuthError('invalid_request', 'the body must be application/x-www-form-urlencoded')
-  const bytes = await readBody(request, { maxBytes: MAX_BODY_BYTES, timeoutMs: BODY_TIMEOUT_MS })
+  const bytes = await exchangeBody(request)
   const form = new Map<string, readonly string[]>()
   // A parameter without a value counts as left out. RFC 6749 3.2
   for (const [name, value] of new URLSearchParams(new TextDecoder().decode(bytes))) {
@@ -137,6 +133,8 @@ function oauthError(error: unknown, grant: string): { readonly status: number; r
   if (error instanceof OAuthError) {
     return { status: 400, body: { error: error.code, error_description: quotable(error.message) } }
   }
+  if (error instanceof TooLarge)
+    return { status: 413, body: { error: 'invalid_request', error_description: error.message } }
   const code = error instanceof StatusError ? error.code : 'INTERNAL'
   const [status, name] = CODES[code] ?? [500, 'server_error']
   const refused = name === 'invalid_grant' && grant !== JWT_BEARER ? 'invalid_request' : name
