@@ -2,166 +2,27 @@ import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { expect, test, vi } from 'vitest'
-import { parseCertificate } from '../core/certificate.ts'
-import { hex } from '../core/der.ts'
-import { validateJwtSvid } from '../core/jwt-svid.ts'
+import { describe, expect, test, vi } from 'vitest'
+import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
+import { DAY, id, kek, newCa, OPTIONS, random, START, verify, workloadKey, world } from '../../test/support/replicas.ts'
 import { silentLog } from '../core/log.ts'
-import { verifyX509Svid } from '../core/path-validation.ts'
-import type { KeyManager, UpstreamAuthority } from '../core/plugin.ts'
-import { parseSpiffeId } from '../core/spiffe-id.ts'
 import type { WrappedKeyStore } from '../core/store.ts'
-import { parseTrustDomainName } from '../core/trust-domain.ts'
-import { databaseKeyManager } from '../plugins/keymanager/database.ts'
 import { memoryKeyManager } from '../plugins/keymanager/memory.ts'
 import { sharedByName } from '../plugins/keymanager/shared.ts'
-import { generateSigner, importSigner, nodeVerifier } from '../plugins/signer.ts'
 import { openLibsqlStore } from '../store/libsql.ts'
-import { Ca } from './ca.ts'
 import { type AuthorityStore, CaManager } from './ca-manager.ts'
-
-const trustDomain = parseTrustDomainName('example.org')
-const DAY = 86400
-const START = 1_800_000_000
-const verify = nodeVerifier()
-const id = parseSpiffeId('spiffe://example.org/w')
-const workloadKey = (await generateSigner('ec-p256')).publicKey
-const kek = { version: '1', key: new Uint8Array(32).fill(1) }
-
-/**
- * One database, one clock, and as many replicas on them as are asked for.
- * @param file each replica opens this database for itself, as a process of its own would
- */
-async function world(file?: string) {
-  const time = { now: START }
-  const clock = { nowMs: () => time.now * 1000 }
-  const openStore = () => openLibsqlStore({ ...(file === undefined ? {} : { path: file }), log: silentLog, clock })
-  const store = await openStore()
-
-  async function replica(
-    changes: {
-      store?: AuthorityStore
-      keks?: (typeof kek)[]
-      upstream?: UpstreamAuthority
-      keyManager?: KeyManager
-    } = {},
-  ) {
-    const own = changes.store ?? (file === undefined ? store : await openStore())
-    const keyManager =
-      changes.keyManager ??
-      (await databaseKeyManager({
-        trustDomain,
-        keys: own.keys as WrappedKeyStore,
-        keks: changes.keks ?? [kek],
-        importKey: (pkcs8) => importSigner(pkcs8),
-      }))
-    const ca = newCa(clock)
-    const manager = await CaManager.load(OPTIONS, {
-      store: own,
-      keyManager,
-      ...(changes.upstream ? { upstream: changes.upstream } : {}),
-      ca,
-      verify,
-      clock,
-      random,
-      log: silentLog,
-    })
-    return { ca, manager }
-  }
-
-  const bundle = async () => (await store.bundles.get(trustDomain))!
-  /** Authorities that have not ended. */
-  const living = async () => {
-    const { x509Authorities, jwtAuthorities, witAuthorities } = await bundle()
-    return {
-      x509: x509Authorities.map(({ der }) => parseCertificate(der)).filter(({ notAfter }) => notAfter >= time.now),
-      jwt: jwtAuthorities.filter(({ expiresAt }) => expiresAt >= time.now),
-      wit: witAuthorities.filter(({ expiresAt }) => expiresAt >= time.now),
-    }
-  }
-  /** Signs with a replica, sees that it verifies, and says which authorities signed. */
-  async function sign(ca: Ca) {
-    const { chain } = await ca.signWorkloadX509({ id, spki: workloadKey, ttlSeconds: 60 })
-    const { x509Authorities, jwtAuthorities } = await bundle()
-    const roots = x509Authorities.map(({ der }) => parseCertificate(der))
-    await verifyX509Svid({ chain, rootsOf: () => roots, at: time.now, verify })
-    const { token } = await ca.signJwt({ id, audience: ['a'], ttlSeconds: 60 })
-    const authoritiesOf = () => jwtAuthorities
-    await validateJwtSvid({ token, audience: ['a'], authoritiesOf, at: time.now, verify })
-    return hex(parseCertificate(chain[0]!).authorityKeyId!)
-  }
-  return { time, clock, store, replica, bundle, living, sign }
-}
-
-const OPTIONS = {
-  trustDomain,
-  caTtlSeconds: DAY,
-  caKeyType: 'ec-p256',
-  jwtKeyType: 'ec-p256',
-  witKeyType: 'ec-p256',
-  caSubject: { organization: ['SPIFFE'] },
-  disableJwtSvids: false,
-} as const
-
-const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
-
-function newCa(clock: { nowMs(): number }): Ca {
-  return new Ca({
-    trustDomain,
-    x509SvidTtlSeconds: 3600,
-    jwtSvidTtlSeconds: 300,
-    agentTtlSeconds: 3600,
-    caTtlSeconds: DAY,
-    clock,
-    random,
-  })
-}
 
 /** Lets others go on, whatever the time. */
 const noPause = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 const newFile = () => join(mkdtempSync(join(tmpdir(), 'turret-shared-')), 'd.sqlite3')
-const places = [
-  ['one process', () => undefined],
-  ['a process each', newFile],
-] as const
 
-test.each(places)(
-  'replicas in %s that start at once make one authority of each kind, and all sign with it',
-  async (_, file) => {
-    const { replica, living, sign, store } = await world(file())
-    const replicas = await Promise.all([replica(), replica(), replica()])
-    await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
-    const { x509, jwt, wit } = await living()
-    expect([x509.length, jwt.length, wit.length]).toEqual([1, 1, 1])
-    expect(new Set(await Promise.all(replicas.map(({ ca }) => sign(ca)))).size).toBe(1)
-    expect(await store.journals.list()).toHaveLength(1)
-  },
-)
-
-test.each(places)(
-  'replicas in %s that rotate at once prepare one successor and change over together',
-  async (_, file) => {
-    const { replica, living, sign, time } = await world(file())
-    const replicas = await Promise.all([replica(), replica()])
-    const rotateAll = () => Promise.all(replicas.map(({ manager }) => manager.rotate()))
-    await Promise.all(replicas.map(({ manager }) => manager.start(noPause)))
-    const first = await sign(replicas[0]!.ca)
-    time.now += DAY / 2 + 1
-    await rotateAll()
-    await rotateAll()
-    expect((await living()).x509).toHaveLength(2)
-    expect((await living()).jwt).toHaveLength(2)
-    expect(new Set(replicas.map(({ manager }) => manager.x509Slots.next.authorityId)).size).toBe(1)
-    time.now = START + (DAY * 5) / 6 + 1
-    await rotateAll()
-    time.now += 5
-    const signers = await Promise.all(replicas.map(({ ca }) => sign(ca)))
-    expect(new Set(signers).size).toBe(1)
-    expect(signers[0]).not.toBe(first)
-    expect((await living()).x509).toHaveLength(2)
-  },
-)
+describe('one process', () => sharedAuthoritiesSuite(async () => undefined))
+describe('a process each', () =>
+  sharedAuthoritiesSuite(async () => {
+    const path = newFile()
+    return (clock) => openLibsqlStore({ path, log: silentLog, clock })
+  }))
 
 test('what another replica activated signs here five seconds later, without any timer', async () => {
   const { replica, sign, time } = await world()

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { getPlatformProxy } from 'wrangler'
+import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
 import { storeSuite } from '../../test/contract/store.ts'
 import { silentLog } from '../core/log.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
@@ -40,6 +41,10 @@ function database(): D1Binding {
 const open = (binding = database()) => openD1Store({ binding, log: silentLog })
 
 storeSuite(() => open())
+sharedAuthoritiesSuite(async () => {
+  const binding = database()
+  return () => open(binding)
+})
 
 const TD = parseTrustDomainName('example.org')
 const key = (keyId: string) => ({ keyId, publicKey: Uint8Array.of(1), expiresAt: 0, tainted: false })

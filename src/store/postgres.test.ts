@@ -1,5 +1,6 @@
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
 import { storeSuite } from '../../test/contract/store.ts'
 import { havePostgres, PostgresServer } from '../../test/support/postgres.ts'
 import { silentLog } from '../core/log.ts'
@@ -44,6 +45,10 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
   }
 
   storeSuite(() => open())
+  sharedAuthoritiesSuite(async () => {
+    const schema = await newSchema()
+    return () => open(schema)
+  })
 
   const TD = parseTrustDomainName('example.org')
   const key = (keyId: string) => ({ keyId, publicKey: Uint8Array.of(1), expiresAt: 0, tainted: false })
