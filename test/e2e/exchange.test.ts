@@ -1,8 +1,11 @@
-import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync } from 'node:child_process'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createLocalJWKSet, jwtVerify } from 'jose'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { createLocalJWKSet, decodeJwt, jwtVerify } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ExchangeJWTRequest, ExchangeJWTResponse } from '../../proto/turret/exchange/v1.ts'
 import { connect } from '../../src/transport/grpc-client.ts'
@@ -154,6 +157,27 @@ test('a pod makes a key, and gets an X509-SVID that openssl verifies', async () 
   expect(execFileSync('openssl', ['x509', '-in', at('svid.pem'), '-noout', '-pubkey'], { encoding: 'utf8' })).toBe(
     ofKey,
   )
+})
+
+test('the example script fetches both kinds of SVID with curl and openssl, and says why it cannot', async () => {
+  const run = promisify(execFile)
+  const script = resolve(import.meta.dirname, '../../examples/agentless/fetch-svid')
+  const [directory, file] = [cluster.path('fetched'), cluster.path('token')]
+  const fetchSvid = async (...audiences: readonly string[]) => run(script, [url, file, directory, ...audiences])
+  writeFileSync(file, `${await token('ci')}\n`)
+  await fetchSvid()
+  expect(readdirSync(directory).sort()).toEqual(['bundle.pem', 'key.pem', 'svid.pem'])
+  const leaf = new X509Certificate(readFileSync(join(directory, 'svid.pem')))
+  expect(leaf.subjectAltName).toBe('URI:spiffe://example.org/ci/deploy')
+  expect(leaf.checkPrivateKey(createPrivateKey(readFileSync(join(directory, 'key.pem'))))).toBe(true)
+  expect(leaf.verify(new X509Certificate(readFileSync(join(directory, 'bundle.pem'))).publicKey)).toBe(true)
+  expect(statSync(join(directory, 'key.pem')).mode & 0o777).toBe(0o600)
+  await expect(fetchSvid('db')).rejects.toMatchObject({
+    stderr: 'fetch-svid: HTTP 400: the token was used before\n',
+  })
+  writeFileSync(file, await token('ci'))
+  await fetchSvid('db', 'a queue & more')
+  expect(decodeJwt(readFileSync(join(directory, 'jwt-svid'), 'utf8')).aud).toEqual(['db', 'a queue & more'])
 })
 
 test('the three doors are one: a token that went through one is refused at the others', async () => {
