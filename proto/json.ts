@@ -7,9 +7,10 @@ import { type Json, NumberText, parseJson } from './json-text.ts'
 
 /** Names of the request and the answer of a method; undefined: the method has no JSON form. */
 export function jsonTypesOf(path: string): { readonly request: string; readonly response: string } | undefined {
-  if (!Object.hasOwn(METHODS, path)) return undefined
-  const [request, response] = METHODS[path]!.split(' ') as [string, string]
-  return { request, response }
+  const [, scope, method] = /^\/([\w.]+)\.\w+\/(\w+)$/.exec(path) ?? []
+  const names = Object.hasOwn(METHODS, path) ? METHODS[path]! : `${scope}.${method}Request ${scope}.${method}Response`
+  const [request, response] = names.split(' ') as [string, string]
+  return Object.hasOwn(MESSAGES, request) && Object.hasOwn(MESSAGES, response) ? { request, response } : undefined
 }
 
 /**

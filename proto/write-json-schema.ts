@@ -62,7 +62,9 @@ for (const file of files.filter(({ package: name }) => SERVED.test(name))) {
       const path = `/${file.package}.${service.name}/${name}`
       if (path === NEVER_SERVED) continue
       const [input, output] = [inputType.slice(1), outputType.slice(1)]
-      methods.push(`  '${path}': '${input} ${output}',`)
+      const usual = `${file.package}.${name}`
+      if (input !== `${usual}Request` || output !== `${usual}Response`)
+        methods.push(`  '${path}': '${input} ${output}',`)
       wanted.add(input).add(output)
     }
   }
@@ -97,7 +99,7 @@ const enumRows = [...usedEnums].map((name) => {
 
 console.log(`// Written by proto/generate; do not edit.
 
-/** Request and answer of a method. */
+/** Request and answer of the methods where they are not called \`<package>.<method>Request\` and \`Response\`. */
 export const METHODS: Readonly<Record<string, string>> = {
 ${methods.sort().join('\n')}
 }
