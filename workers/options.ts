@@ -11,6 +11,7 @@ import type { DistinguishedName } from '../src/core/x509-name.ts'
 import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import type { ServerSettings } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
+import { type FrontOptions, frontsOf } from '../src/transport/front.ts'
 
 /** What a turret is told. Names mean what they mean in the configuration of `turret-server`. */
 export interface TurretOptions {
@@ -36,6 +37,11 @@ export interface TurretOptions {
   readonly oidcAdmins?: readonly OidcAdminOptions[]
   /** Platforms whose tokens are exchanged for SVIDs; default none. */
   readonly exchange?: readonly ExchangeSourceOptions[]
+  /**
+   * Whose word on the certificates of clients is taken; default nobody's. On Workers `{ name, carrier: 'cloudflare' }` is the platform, which
+   * needs no secret; all others need one, or addresses.
+   */
+  readonly fronts?: readonly FrontOptions[]
   /** Beside join tokens, which are always taken. */
   readonly nodeAttestors?: readonly ((host: TurretHost) => NodeAttestor)[]
   /** Who signs the CA; default itself. */
@@ -103,6 +109,7 @@ export function settingsOf(options: TurretOptions): ServerSettings {
   for (const { claims } of options.oidcAdmins ?? []) {
     if (Object.keys(claims).length === 0) throw new Error('oidcAdmins: claims must name at least one claim')
   }
+  frontsOf(options.fronts ?? [])
   for (const [name, value] of Object.entries(options)) {
     if (/Seconds$/.test(name) && value !== undefined && !(Number.isInteger(value) && value > 0))
       throw new Error(`${name} must be a whole number of seconds above 0`)

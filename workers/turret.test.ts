@@ -56,6 +56,25 @@ describe('at the root', () => {
   }))
 })
 
+test('what Cloudflare says of a certificate counts where the platform is a front, and only there', async () => {
+  const tlsClientAuth = {
+    certPresented: '1',
+    certVerified: 'SUCCESS',
+    certRevoked: '0',
+    certRFC9440: `:${Buffer.from(ownSeed.admin.chain[0]!).toString('base64')}:`,
+  }
+  const url = 'http://127.0.0.1/spire.api.server.entry.v1.Entry/CountEntries'
+  const request = () => {
+    const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' }
+    return Object.assign(new Request(url, init), { cf: { tlsClientAuth } })
+  }
+  expect((await own.fetch(request())).status).toBe(403)
+  const { deps } = await own.server()
+  const store = async () => ({ ...deps.store, close: async () => {} })
+  const fronted = turret({ ...options, store, fronts: [{ name: 'worker', carrier: 'cloudflare' }] })
+  expect((await fronted.fetch(request())).status).toBe(200)
+})
+
 test('in an app of somebody else, below a path', async () => {
   process.env.TURRET_DATABASE = ':memory:'
   process.env.TURRET_KEK = KEK
@@ -219,6 +238,7 @@ test.each<[string, Partial<TurretOptions>, string]>([
   ['no audience', { audiences: [] }, 'audiences must name'],
   ['an issuer with a slash', { issuer: 'https://a.org/' }, 'issuer must be'],
   ['a path without a slash', { basePath: 'identity' }, 'basePath must be'],
+  ['a front that anybody can be', { fronts: [{ name: 'lb', carrier: 'rfc9440' }] }, 'neither a secret nor addresses'],
   ['a lifetime of nothing', { caTtlSeconds: 0 }, 'caTtlSeconds must be'],
   ['a trust domain that is none', { trustDomain: 'Example.org' }, 'trust domain'],
 ])('%s is refused at once', (_, wrong, message) => {

@@ -11,12 +11,14 @@ import { oidcAdmins } from '../src/plugins/oidc/admins.ts'
 import { tokenIssuers } from '../src/plugins/oidc/issuers.ts'
 import { assembleServer, type Server } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
+import type { TlsClientAuth } from '../src/transport/front.ts'
 import { consoleLog } from './console-log.ts'
 import { settingsOf, type TurretHost, type TurretOptions } from './options.ts'
 import { keyEncryptionKeys, sealSecretOf } from './wrapping-keys.ts'
 
 export type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 export { openD1Store } from '../src/store/d1.ts'
+export type { FrontOptions } from '../src/transport/front.ts'
 export { x509pop } from './attestors.ts'
 export { consoleLog } from './console-log.ts'
 export type { TurretHost, TurretOptions, WrappingKey } from './options.ts'
@@ -121,7 +123,7 @@ export function turret(options: TurretOptions): Turret {
       if (server.identity().notAfter <= now) await work
     }
     try {
-      return await app(request, context.address ?? '')
+      return await app(request, context.address ?? '', tlsClientAuthOf(request))
     } catch (error) {
       log.error('Unexpected error', { error: errorMessage(error) })
       return Response.json({ code: 'internal', message: 'internal error' }, { status: 500 })
@@ -198,6 +200,7 @@ async function assemble(
     issuer: options.issuer,
     basePath: options.basePath ?? '',
     operatorKeys: options.operatorKeys,
+    fronts: options.fronts,
     verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock }) : undefined,
     sealSecret: keks[0]
       ? await sealSecretOf(keks[0])
@@ -208,6 +211,12 @@ async function assemble(
     log: log.child({ subsystem_name: 'endpoints' }),
   })
   return { server, app, store }
+}
+
+/** What Cloudflare says of a client's certificate; undefined on other platforms. */
+function tlsClientAuthOf(request: Request): TlsClientAuth | undefined {
+  const { cf } = request as { readonly cf?: { readonly tlsClientAuth?: TlsClientAuth | null } | null }
+  return cf?.tlsClientAuth ?? undefined
 }
 
 /** Says nothing of the reason, which is in the log: whoever asks may be anybody. */

@@ -1,3 +1,4 @@
+import { parseIpNetwork } from '../core/ip-address.ts'
 import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
 import { type ExchangeSourceConfig, readExchange } from './exchange.ts'
 import { ConfigError, type HclItem } from './hcl.ts'
@@ -12,6 +13,7 @@ export const HTTP = {
   operator_keys: 'strings',
   oidc_admins: 'any',
   exchange: 'any',
+  fronts: 'any',
 } as const satisfies Fields
 
 export interface HttpOptions {
@@ -26,6 +28,18 @@ export interface HttpOptions {
   readonly oidcAdmins: readonly OidcAdminOptions[]
   /** Whose tokens are exchanged for SVIDs. */
   readonly exchange: readonly ExchangeSourceConfig[]
+  readonly fronts: readonly FrontOptions[]
+}
+
+/** `fronts "<name>" { }`: whose word on the certificates of clients is taken. */
+export interface FrontOptions {
+  readonly name: string
+  readonly carrier: 'rfc9440' | 'aws_alb' | 'cloudflare'
+  /** At least one of `secret` and `addresses` is there. */
+  readonly secret: string | undefined
+  readonly secretHeader: string | undefined
+  readonly addresses: readonly string[] | undefined
+  readonly addressHeader: string | undefined
 }
 
 /** `oidc_admins "<name>" { }`: whose OIDC tokens make an administrator. */
@@ -45,6 +59,15 @@ const ADMIN = {
   jwks_uri: 'string',
   audience: 'string',
   claims: 'any',
+} as const satisfies Fields
+
+const CARRIERS = ['rfc9440', 'aws_alb', 'cloudflare'] as const
+const FRONT = {
+  carrier: 'string',
+  secret: 'string',
+  secret_header: 'string',
+  addresses: 'strings',
+  address_header: 'string',
 } as const satisfies Fields
 
 /** @throws ConfigError */
@@ -69,17 +92,52 @@ export function readHttp(fields: DecodedObject<typeof HTTP>, jwtIssuer: string |
       ? merged(fields.oidc_admins, `${PATH}.oidc_admins`).items.map((item) => readOidcAdmin(item))
       : [],
     exchange: fields.exchange ? readExchange(fields.exchange) : [],
+    fronts: fields.fronts ? merged(fields.fronts, `${PATH}.fronts`).items.map((item) => readFront(item)) : [],
+  }
+}
+
+/** A named block with none but these keys. */
+function readNamed<F extends Fields>(item: HclItem, kind: string, wanted: F) {
+  const name = item.keys[0]!.text
+  const path = `${PATH}.${kind}.${name}`
+  const where = `experimental.http.${kind} ${JSON.stringify(name)}`
+  const unknown: string[] = []
+  const fields = decodeObject(merged([item], path), wanted, { path, unknown: (_, keys) => unknown.push(...keys) })
+  if (unknown.length > 0) throw new ConfigError(`${where}: unknown key ${JSON.stringify(unknown[0])}`)
+  return { name, path, where, fields }
+}
+
+function readFront(item: HclItem): FrontOptions {
+  const { name, where, fields } = readNamed(item, 'fronts', FRONT)
+  const carrier = CARRIERS.find((one) => one === fields.carrier)
+  if (!carrier) throw new ConfigError(`${where}: carrier must be one of ${CARRIERS.join(', ')}`)
+  const { secret, addresses } = fields
+  if (!secret && !addresses?.length) {
+    // Anybody could say what certificate they have.
+    throw new ConfigError(`${where}: secret or addresses must be configured, so that the front can be told from others`)
+  }
+  if (secret && (secret.length < 32 || !/^[!-~]+$/.test(secret)))
+    throw new ConfigError(`${where}: secret must have at least 32 printable characters`)
+  for (const text of addresses ?? []) {
+    if (!parseIpNetwork(text))
+      throw new ConfigError(`${where}: ${JSON.stringify(text)} is no address or network such as "10.0.0.0/8"`)
+  }
+  for (const key of ['secret_header', 'address_header'] as const) {
+    if (fields[key] && !/^[A-Za-z0-9-]+$/.test(fields[key]))
+      throw new ConfigError(`${where}: ${key} must be the name of a header`)
+  }
+  return {
+    name,
+    carrier,
+    secret: secret || undefined,
+    secretHeader: fields.secret_header || undefined,
+    addresses: addresses?.length ? addresses : undefined,
+    addressHeader: fields.address_header || undefined,
   }
 }
 
 function readOidcAdmin(item: HclItem): OidcAdminOptions {
-  const name = item.keys[0]!.text
-  const path = `${PATH}.oidc_admins.${name}`
-  const where = `experimental.http.oidc_admins ${JSON.stringify(name)}`
-  const block = merged([item], path)
-  const unknown: string[] = []
-  const fields = decodeObject(block, ADMIN, { path, unknown: (_, keys) => unknown.push(...keys) })
-  if (unknown.length > 0) throw new ConfigError(`${where}: unknown key ${JSON.stringify(unknown[0])}`)
+  const { name, path, where, fields } = readNamed(item, 'oidc_admins', ADMIN)
   const issuer = fields.issuer ?? ''
   if (!isIssuer(issuer)) throw new ConfigError(`${where}: issuer must be a https:// URL`)
   if (fields.jwks_uri && !isIssuer(fields.jwks_uri)) throw new ConfigError(`${where}: jwks_uri must be a https:// URL`)

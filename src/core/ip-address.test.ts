@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { hex } from './der.ts'
-import { parseIpAddress } from './ip-address.ts'
+import { parseIpAddress, parseIpNetwork } from './ip-address.ts'
 
 test.each([
   ['192.0.2.9', 'c0000209'],
@@ -49,3 +49,25 @@ test('it takes what node:net takes, and means the same', () => {
     { numRuns: 2000 },
   )
 })
+
+test.each([
+  ['192.0.2.0/24', '192.0.2.255', true],
+  ['192.0.2.0/24', '192.0.3.0', false],
+  ['192.0.2.128/25', '192.0.2.127', false],
+  ['192.0.2.128/25', '192.0.2.200', true],
+  ['192.0.2.7', '192.0.2.7', true],
+  ['192.0.2.7', '192.0.2.6', false],
+  ['127.0.0.0/8', '::ffff:127.1.2.3', true],
+  ['0.0.0.0/0', '203.0.113.1', true],
+  ['0.0.0.0/0', '2001:db8::1', false],
+  ['2001:db8::/33', '2001:db8:7fff::1', true],
+  ['2001:db8::/33', '2001:db8:8000::1', false],
+  ['::1/128', '::1', true],
+])('in the network %s the address %s is: %s', (network, address, expected) => {
+  expect(parseIpNetwork(network)!(parseIpAddress(address)!)).toBe(expected)
+})
+
+test.each(['', '/8', '192.0.2.0/33', '192.0.2.0/', '192.0.2.0/-1', '::/129', '192.0.2/24', '10.0.0.0/8/8', 'all'])(
+  '%j is no network',
+  (text) => expect(parseIpNetwork(text)).toBeUndefined(),
+)

@@ -18,6 +18,24 @@ export function parseIpAddress(text: string): Uint8Array | undefined {
   return mapped ? bytes.slice(12) : bytes
 }
 
+/**
+ * Reads a network as `192.0.2.0/24`, or one address alone.
+ * @returns says of an address whether it is in the network; undefined if it is none
+ */
+export function parseIpNetwork(text: string): ((address: Uint8Array) => boolean) | undefined {
+  const [, base, length] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? []
+  const network = base === undefined ? undefined : parseIpAddress(base)
+  if (!network) return undefined
+  const bits = length === undefined ? network.length * 8 : Number(length)
+  if (bits > network.length * 8) return undefined
+  return (address) =>
+    address.length === network.length &&
+    address.every((byte, index) => {
+      const mask = (0xff << (8 - Math.min(8, Math.max(0, bits - index * 8)))) & 0xff
+      return ((byte ^ network[index]!) & mask) === 0
+    })
+}
+
 /** The bytes of one side of `::`; an IPv4 address may end it. */
 function groups(text: string): number[] | undefined {
   if (text === '') return []

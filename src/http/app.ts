@@ -6,12 +6,13 @@ import { KnownBundles } from '../server/known-bundles.ts'
 import { isOnce } from '../server/once.ts'
 import type { Server } from '../server/server.ts'
 import { connectHandler } from '../transport/fetch.ts'
+import type { TlsClientAuth } from '../transport/front.ts'
 import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
 import { exchangeDoors } from './exchange.ts'
 import { type SendersOptions, sendersOf } from './senders.ts'
 
-export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken'> {
+export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken' | 'fronts'> {
   readonly server: Pick<Server, 'deps' | 'adminService' | 'bundle' | 'trust' | 'identity'>
   /** Names under which requests may address this server. */
   readonly audiences: readonly string[]
@@ -28,8 +29,11 @@ export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'v
   readonly log: Log
 }
 
-/** @param address of the client, without port; empty if unknown */
-export type HttpApp = (request: Request, address: string) => Promise<Response>
+/**
+ * @param address of whoever connected, without port; empty if unknown
+ * @param tls what the platform knows of a client certificate
+ */
+export type HttpApp = (request: Request, address: string, tls?: TlsClientAuth) => Promise<Response>
 
 const REFRESH_HINT_SECONDS = 300
 
@@ -63,8 +67,8 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     issuer,
   })
   const exchange = exchangeDoors(server, clock)
-  return async (request, address) => {
-    const answer = await api(request, address)
+  return async (request, address, tls) => {
+    const answer = await api(request, address, tls)
     if (answer) return answer
     const here = below(request, basePath)
     return (await exchange(here, address)) ?? documents(here)

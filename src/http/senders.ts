@@ -4,7 +4,8 @@ import type { VerifySignature } from '../core/public-key.ts'
 import type { Server } from '../server/server.ts'
 import type { VerifiedHolder } from '../server/trust.ts'
 import type { AuthenticateRequest, Sender } from '../transport/fetch.ts'
-import { isSigned, verifyRequest } from '../transport/http-signature.ts'
+import { type FrontOptions, frontsOf } from '../transport/front.ts'
+import { verifyRequest } from '../transport/http-signature.ts'
 import { type HttpMessage, tagOf } from '../transport/message-signature.ts'
 import { isOperatorTag, verifyOperatorRequest } from '../transport/operator-signature.ts'
 import { isWitRequest, verifyWitRequest } from '../transport/wit-signature.ts'
@@ -20,6 +21,8 @@ export interface SendersOptions {
   readonly operatorKeys?: readonly string[] | undefined
   /** Absent: bearer tokens are refused. */
   readonly verifyOperatorToken?: VerifyOperatorToken | undefined
+  /** Whose word on the certificates of clients is taken; default nobody's. */
+  readonly fronts?: readonly FrontOptions[] | undefined
   readonly verify: VerifySignature
   readonly clock: Clock
 }
@@ -28,11 +31,14 @@ export interface SendersOptions {
 const ACCESS_HEADER = 'cf-access-jwt-assertion'
 
 /**
- * Says who sent a request: the holder of an X509-SVID, a WIT-SVID or an operator's key by their signature, an operator by an OIDC token, or nobody. A
- * request that shows something that is not good is refused, never taken for anonymous.
+ * Says who sent a request: the holder of an X509-SVID, a WIT-SVID or an operator's key by their signature, the holder of an X509-SVID by the
+ * word of a front, an operator by an OIDC token, or nobody. A request that shows something that is not good is refused, never taken for
+ * anonymous.
+ * @throws Error for fronts that do not prove themselves
  */
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
   const { trust, audiences, operatorKeys = [], verifyOperatorToken, verify, clock } = options
+  const fronts = frontsOf(options.fronts ?? [])
 
   async function bySvid(message: HttpMessage, address: string): Promise<Sender> {
     let holder: VerifiedHolder | undefined
@@ -64,10 +70,13 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
     return { peer: { via: 'operator', address, name: await verifyOperatorToken(token), proof: 'oidc' }, signed: false }
   }
 
-  return async (message, address) => {
+  return async (message, seenAddress, tls) => {
     const { headers } = message
     const authorization = headers.get('authorization')
-    if (isSigned(headers) || isWitRequest(undefined, headers)) {
+    const arrival = fronts.arrivalOf(headers, seenAddress, tls)
+    const { address, front } = arrival
+    // A signature says more than a handshake that somebody else saw: what fronts add to signed requests is not looked at.
+    if (headers.has('signature-input') || headers.has('signature') || isWitRequest(undefined, headers)) {
       if (authorization !== null)
         throw new StatusError('UNAUTHENTICATED', 'a request is signed or has a token, not both')
       // What a request shows beside the credential of its profile counts for nothing.
@@ -75,10 +84,16 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
       if (isWitRequest(tag, headers)) return byWit(message, address)
       return isOperatorTag(tag) ? byOperatorKey(message, address) : bySvid(message, address)
     }
+    const chain = fronts.certificatesOf(arrival, headers, tls)
     if (authorization !== null) {
+      if (chain) throw new StatusError('UNAUTHENTICATED', 'a request has a certificate or a token, not both')
       const [, token] = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization) ?? []
       if (token === undefined) throw new StatusError('UNAUTHENTICATED', 'the authorization header is no bearer token')
       return byToken(token, address)
+    }
+    if (chain) {
+      const holder = await trust.verifyPeer(chain)
+      return { peer: { via: 'x509', address, ...holder, front: front!.name }, signed: false }
     }
     // The front adds it to every request of somebody it knows; where nobody asked for that, it means nothing.
     const assertion = verifyOperatorToken ? headers.get(ACCESS_HEADER) : null

@@ -8,6 +8,7 @@ import { nameOf, type Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
 import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
+import type { TlsClientAuth } from './front.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { type HttpIdentity, nonceOf, signResponse } from './http-signature.ts'
 import { type HttpMessage, LONGEST_ACCEPTANCE } from './message-signature.ts'
@@ -38,10 +39,11 @@ export interface FetchOptions {
 
 /**
  * Says who sent a request.
- * @param address of the client, without port; empty if unknown
+ * @param address of whoever connected, without port; empty if unknown
+ * @param tls what the platform knows of a client certificate
  * @throws StatusError UNAUTHENTICATED for credentials that are not good; INVALID_ARGUMENT for malformed ones where a profile says so
  */
-export type AuthenticateRequest = (message: HttpMessage, address: string) => Promise<Sender>
+export type AuthenticateRequest = (message: HttpMessage, address: string, tls?: TlsClientAuth) => Promise<Sender>
 
 export interface Sender {
   readonly peer: Peer
@@ -63,9 +65,9 @@ export const STATE_HEADER = 'attest-state'
  */
 export function connectHandler(
   options: FetchOptions,
-): (request: Request, address: string) => Promise<Response | undefined> {
+): (request: Request, address: string, tls?: TlsClientAuth) => Promise<Response | undefined> {
   const { basePath = '' } = options
-  return async (request, address) => {
+  return async (request, address, tls) => {
     const url = new URL(request.url)
     if (!url.pathname.startsWith(basePath)) return undefined
     const method = options.service.methods.get(url.pathname.slice(basePath.length))
@@ -85,7 +87,7 @@ export function connectHandler(
         timeoutMs: options.bodyTimeoutMs ?? 20_000,
       })
       const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
-      const peer = await senderOf(options, message, address, method)
+      const peer = await senderOf(options, message, await options.authenticate(message, address, tls), method)
       // Behind a proxy all have one address: who is known is counted by name.
       const name = nameOf(peer)
       const call: IncomingCall = {
@@ -236,16 +238,15 @@ function streamed(
 }
 
 /**
- * Whoever sent a request. A signed one to a method that is done once each time is taken once: the nonce of an unsigned one binds nothing
+ * Whoever sent a request, if it is not a copy. A signed one to a method that is done once each time is taken once: the nonce of an unsigned one binds nothing
  * and is not kept.
  */
 async function senderOf(
   options: FetchOptions,
   message: HttpMessage,
-  address: string,
+  { peer, signed }: Sender,
   method: BoundMethod,
 ): Promise<Peer> {
-  const { peer, signed } = await options.authenticate(message, address)
   if (signed && options.isOnce(method.path)) {
     // The profile of WIT-SVIDs wants 400.
     const code = peer.via === 'wit' ? 'INVALID_ARGUMENT' : 'UNAUTHENTICATED'

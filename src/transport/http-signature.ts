@@ -83,7 +83,7 @@ export function isSigned(headers: Headers): boolean {
 export async function verifyRequest(message: HttpMessage, check: RequestCheck): Promise<VerifiedRequest> {
   const credentialHeaders = message.headers.has(CHAIN) ? [CERT, CHAIN] : [CERT]
   const { base, nonce } = await checkRequest(message, { tag: REQUEST_TAG, credentialHeaders }, check)
-  const chain = readCertificates(message.headers, CERT, CHAIN)
+  const chain = readCertificates(message.headers.get(CERT), message.headers.get(CHAIN))
   await check.verifyChain(chain)
   const leaf = parseCertificate(chain[0]!)
   await checkSignature(message.headers, base, parsePublicKey(leaf.spki), check.verify)
@@ -148,7 +148,7 @@ export async function verifyResponse(
     ...(hasChain ? [SERVER_CHAIN] : []),
   ])
   await checkDigest(response)
-  const chain = readCertificates(response.headers, SERVER_CERT, SERVER_CHAIN)
+  const chain = readCertificates(response.headers.get(SERVER_CERT), response.headers.get(SERVER_CHAIN))
   await check.verifyChain(chain)
   const base = responseBase(
     quoted(components),
@@ -167,10 +167,14 @@ function certificateHeaders(chain: readonly Uint8Array[], leafName: string, chai
   return { [leafName]: leaf, ...(above.length > 0 ? { [chainName]: above.join(', ') } : {}) }
 }
 
-function readCertificates(headers: Headers, leafName: string, chainName: string): Uint8Array[] {
-  const leaf = headers.get(leafName) ?? ''
-  const above = headers.get(chainName)
-  if (leaf.length + (above?.length ?? 0) > MAX_HEADER) throw refused('the certificates are too long')
+/**
+ * Reads a leaf and what is above it. RFC 9440 2.2, 2.3
+ * @param maxLength of both texts together
+ * @throws StatusError UNAUTHENTICATED
+ */
+export function readCertificates(leafText: string | null, above: string | null, maxLength = MAX_HEADER): Uint8Array[] {
+  const leaf = leafText ?? ''
+  if (leaf.length + (above?.length ?? 0) > maxLength) throw refused('the certificates are too long')
   const items = [leaf, ...(above === null ? [] : above.split(/, ?/))]
   if (items.length > MAX_CHAIN) throw refused('the certificate chain is too long')
   return items.map((item) => {

@@ -3,6 +3,7 @@ import { utf8 } from '../core/der.ts'
 import { jwkOf, jwkThumbprint, spkiOfJwk } from '../core/jwk.ts'
 import type { Signer } from '../core/key-type.ts'
 import { parsePublicKey, type VerifySignature } from '../core/public-key.ts'
+import { equalSecret } from '../core/secret-text.ts'
 import { type Credential, checkRequest, checkSignature, type HttpMessage, refused } from './message-signature.ts'
 
 // The profile of operators: a key pair of their own, whose thumbprint the server is configured with.
@@ -56,13 +57,9 @@ function readKey(text: string | null): Uint8Array {
   }
 }
 
-/** Looks at all of them, whichever matches, and at all characters. */
+/** Looks at all of them, whichever matches. */
 function contains(known: readonly string[], found: string): boolean {
   let any = false
-  for (const one of known) {
-    let difference = one.length ^ found.length
-    for (let index = 0; index < found.length; index++) difference |= one.charCodeAt(index) ^ found.charCodeAt(index)
-    any ||= difference === 0
-  }
+  for (const one of known) any = equalSecret(one, found) || any
   return any
 }

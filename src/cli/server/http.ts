@@ -19,6 +19,7 @@ export async function serveHttp(
     audiences: options.audiences,
     issuer: options.issuer,
     operatorKeys: options.operatorKeys,
+    fronts: options.fronts,
     verifyOperatorToken: options.oidcAdmins.length === 0 ? undefined : oidcAdmins(options.oidcAdmins, plane),
     sealSecret: randomBytes(32),
     uses: plane.server.deps.store.uses,

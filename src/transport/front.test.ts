@@ -1,0 +1,223 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { rejection } from '../../test/support/server.ts'
+import { makeCertificate } from '../../test/support/x509.ts'
+import { base64 } from '../core/base64.ts'
+import { encodePem } from '../core/pem.ts'
+import { type FrontOptions, frontsOf, type TlsClientAuth } from './front.ts'
+
+const SECRET = 's'.repeat(32)
+const { der } = await makeCertificate({ name: 'x', uris: ['spiffe://example.org/x'] })
+const leaf = `:${base64(der)}:`
+/** As the load balancer writes it. */
+const pem = encodeURIComponent(encodePem('CERTIFICATE', der))
+  .replace(/%2B/g, '+')
+  .replace(/%3D/g, '=')
+  .replace(/%2F/g, '/')
+const good = { 'cf-cert-verified': 'true', 'cf-cert-revoked': 'false' }
+const secret = { 'turret-front-secret': SECRET }
+
+const plain: FrontOptions = { name: 'plain', carrier: 'rfc9440', secret: SECRET }
+const aws: FrontOptions = { name: 'aws', carrier: 'aws_alb', addresses: ['10.0.0.0/8'] }
+const cloudflare: FrontOptions = { name: 'cf', carrier: 'cloudflare', secret: SECRET }
+const platform: FrontOptions = { name: 'worker', carrier: 'cloudflare' }
+
+async function look(
+  front: FrontOptions | undefined,
+  headers: Record<string, string>,
+  address = '',
+  tls?: TlsClientAuth,
+) {
+  const fronts = frontsOf(front ? [front] : [])
+  const all = new Headers(headers)
+  const arrival = fronts.arrivalOf(all, address, tls)
+  return { arrival, chain: fronts.certificatesOf(arrival, all, tls) }
+}
+
+const fromPlatform = (changes: TlsClientAuth = {}): TlsClientAuth => ({
+  certPresented: '1',
+  certVerified: 'SUCCESS',
+  certRevoked: '0',
+  certRFC9440: leaf,
+  certRFC9440TooLarge: false,
+  certChainRFC9440: '',
+  certChainRFC9440TooLarge: false,
+  ...changes,
+})
+
+test.each<[string, FrontOptions, Record<string, string>, string, TlsClientAuth | undefined, number]>([
+  ['RFC 9440', plain, { ...secret, 'client-cert': leaf }, '', undefined, 1],
+  [
+    'RFC 9440 with a chain',
+    plain,
+    { ...secret, 'client-cert': leaf, 'client-cert-chain': `${leaf}, ${leaf}` },
+    '',
+    undefined,
+    3,
+  ],
+  ['a load balancer of AWS', aws, { 'x-amzn-mtls-clientcert': pem + pem }, '10.1.2.3', undefined, 2],
+  ['one that verifies by itself', aws, { 'x-amzn-mtls-clientcert-leaf': pem }, '::ffff:10.1.2.3', undefined, 1],
+  ['Cloudflare', cloudflare, { ...secret, ...good, 'client-cert': leaf }, '', undefined, 1],
+  ['Cloudflare around a Worker', platform, {}, '', fromPlatform(), 1],
+  ['Cloudflare with a chain', platform, {}, '', fromPlatform({ certChainRFC9440: leaf }), 2],
+])('%s vouches for certificates', async (_, front, headers, address, tls, count) => {
+  const { chain, arrival } = await look(front, headers, address, tls)
+  expect(chain).toHaveLength(count)
+  expect(chain![0]).toEqual(der)
+  expect(arrival.front?.name).toBe(front.name)
+})
+
+test.each<[string, FrontOptions | undefined, Record<string, string>, string, TlsClientAuth | undefined]>([
+  ['without certificate', plain, secret, '', undefined],
+  ['without certificate', aws, {}, '10.1.2.3', undefined],
+  ['without certificate', platform, {}, '', fromPlatform({ certPresented: '0' })],
+  ['of no front', undefined, {}, '192.0.2.1', undefined],
+  ['of a Worker where nobody configured one', undefined, {}, '192.0.2.1', fromPlatform()],
+])('a request %s is nobody’s', async (_, front, headers, address, tls) => {
+  expect((await look(front, headers, address, tls)).chain).toBeUndefined()
+})
+
+const STRANGER = 'no front vouches'
+test.each<[string, FrontOptions | undefined, Record<string, string>, string, TlsClientAuth | undefined, string]>([
+  ['a certificate, no fronts', undefined, { 'client-cert': leaf }, '', undefined, STRANGER],
+  ['a chain alone, no fronts', undefined, { 'client-cert-chain': leaf }, '', undefined, STRANGER],
+  ['PEM, no fronts', undefined, { 'x-amzn-mtls-clientcert': pem }, '', undefined, STRANGER],
+  ['a certificate without the secret', plain, { 'client-cert': leaf }, '', undefined, STRANGER],
+  ['another secret', plain, { 'turret-front-secret': 'x'.repeat(32), 'client-cert': leaf }, '', undefined, 'no front'],
+  ['a part of the secret', plain, { 'turret-front-secret': SECRET.slice(1) }, '', undefined, 'no front'],
+  ['more than the secret', plain, { 'turret-front-secret': `${SECRET}s` }, '', undefined, 'no front'],
+  ['PEM from another address', aws, { 'x-amzn-mtls-clientcert': pem }, '11.0.0.1', undefined, STRANGER],
+  ['PEM from nowhere', aws, { 'x-amzn-mtls-clientcert': pem }, '', undefined, STRANGER],
+  [
+    'an address, but not the secret',
+    { ...plain, addresses: ['10.0.0.0/8'] },
+    { 'client-cert': leaf },
+    '10.0.0.1',
+    undefined,
+    STRANGER,
+  ],
+  [
+    'the secret, but not the address',
+    { ...plain, addresses: ['10.0.0.0/8'] },
+    { ...secret, 'client-cert': leaf },
+    '11.0.0.1',
+    undefined,
+    'no front',
+  ],
+  ['what another kind of front sends', aws, { 'client-cert': leaf }, '10.1.2.3', undefined, STRANGER],
+  ['a copy of a client in a Worker', platform, { 'client-cert': leaf }, '', fromPlatform(), STRANGER],
+  [
+    'what Cloudflare did not verify',
+    cloudflare,
+    { ...secret, ...good, 'cf-cert-verified': 'false', 'client-cert': leaf },
+    '',
+    undefined,
+    'did not find',
+  ],
+  ['what Cloudflare says nothing of', cloudflare, { ...secret, 'client-cert': leaf }, '', undefined, 'did not find'],
+  [
+    'what Cloudflare says twice',
+    cloudflare,
+    { ...secret, ...good, 'cf-cert-verified': 'true, true', 'client-cert': leaf },
+    '',
+    undefined,
+    'did not find',
+  ],
+  [
+    'what is revoked',
+    cloudflare,
+    { ...secret, ...good, 'cf-cert-revoked': 'true', 'client-cert': leaf },
+    '',
+    undefined,
+    'revoked',
+  ],
+  ['what is revoked, says the platform', platform, {}, '', fromPlatform({ certRevoked: '1' }), 'revoked'],
+  ['what the platform says too little of', platform, {}, '', fromPlatform({ certRevoked: undefined }), 'revoked'],
+  [
+    'what the platform did not verify',
+    platform,
+    {},
+    '',
+    fromPlatform({ certVerified: 'FAILED:self signed certificate' }),
+    'did not find',
+  ],
+  [
+    'what was too long for the platform',
+    platform,
+    {},
+    '',
+    fromPlatform({ certRFC9440: '', certRFC9440TooLarge: true }),
+    'too long',
+  ],
+  ['a leaf twice', plain, { ...secret, 'client-cert': `${leaf}, ${leaf}` }, '', undefined, 'malformed'],
+  ['no base64', plain, { ...secret, 'client-cert': ':*:' }, '', undefined, 'malformed'],
+  ['more than 10 KiB', plain, { ...secret, 'client-cert': `:${'A'.repeat(10_240)}:` }, '', undefined, 'too long'],
+  ['more than 10 KiB of PEM', aws, { 'x-amzn-mtls-clientcert': 'A'.repeat(10_241) }, '10.0.0.1', undefined, 'too long'],
+  [
+    'nine certificates',
+    plain,
+    { ...secret, 'client-cert': ':AAAA:', 'client-cert-chain': Array(8).fill(':AAAA:').join(', ') },
+    '',
+    undefined,
+    'too long',
+  ],
+  ['a broken escape', aws, { 'x-amzn-mtls-clientcert': '%zz' }, '10.0.0.1', undefined, 'malformed'],
+  [
+    'PEM of something else',
+    aws,
+    { 'x-amzn-mtls-clientcert': encodeURIComponent(encodePem('PUBLIC KEY', der)) },
+    '10.0.0.1',
+    undefined,
+    'malformed',
+  ],
+])('%s is refused', async (_, front, headers, address, tls, reason) => {
+  const outcome = await rejection(look(front, headers, address, tls))
+  expect(outcome).toMatch(/^UNAUTHENTICATED: /)
+  expect(outcome).toContain(reason)
+  expect(outcome).not.toContain(SECRET.slice(1))
+})
+
+test('a front says from where the client is, the last of those that are named', async () => {
+  const front = { ...plain, addressHeader: 'x-forwarded-for' }
+  const from = async (headers: Record<string, string>) => (await look(front, headers, '10.0.0.1')).arrival.address
+  expect(await from({ ...secret, 'x-forwarded-for': '203.0.113.7, 198.51.100.2' })).toBe('198.51.100.2')
+  expect(await from(secret)).toBe('10.0.0.1')
+  expect(await from({ 'x-forwarded-for': '198.51.100.2' })).toBe('10.0.0.1')
+  expect(await rejection(from({ ...secret, 'x-forwarded-for': '198.51.100.2, x' }))).toMatch(/^UNAUTHENTICATED/)
+})
+
+test.each<[FrontOptions, string]>([
+  [{ name: 'x', carrier: 'rfc9440' }, 'the front "x" has neither a secret nor addresses to be known by'],
+  [{ name: 'x', carrier: 'aws_alb', addresses: ['10.0.0.0/99'] }, 'no address or network'],
+  [{ name: 'x', carrier: 'rfc9440', secret: 'short' }, 'less than 32 characters'],
+  [{ name: 'x', carrier: 'cloudflare', secret: '' }, 'less than 32 characters'],
+])('a front that cannot prove itself is refused: %j', (front, reason) => {
+  expect(() => frontsOf([front])).toThrow(reason)
+})
+
+test('whatever stands in these headers is certificates, nothing, or refused', async () => {
+  const piece = fc.constantFrom(
+    ':',
+    leaf,
+    ', ',
+    'AAAA',
+    '%0A',
+    '-----BEGIN CERTIFICATE-----',
+    '-----END CERTIFICATE-----',
+    '=',
+    pem,
+    '%',
+  )
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(plain, cloudflare, aws),
+      fc.constantFrom('client-cert', 'client-cert-chain', 'x-amzn-mtls-clientcert', 'x-amzn-mtls-clientcert-leaf'),
+      fc.array(piece, { maxLength: 10 }).map((pieces) => pieces.join('')),
+      async (front, name, text) => {
+        const outcome = await rejection(look(front, { ...secret, ...good, [name]: text }, '10.0.0.1'))
+        expect(outcome).toMatch(/^(OK$|UNAUTHENTICATED: )/)
+      },
+    ),
+    { numRuns: 300 },
+  )
+})
