@@ -285,6 +285,9 @@ export async function runScript({ kind, admin, as }: Plane): Promise<Transcript>
   await call(agent, 'Bundle/GetFederatedBundle', { trustDomain: 'far.example' }, 'by an agent')
   const bundle = await call(admin, 'Bundle/GetBundle', {}, 'with what was published')
 
+  // Nobody's tokens are exchanged here.
+  for (const kind of ['X509', 'JWT', 'WIT']) await call(nobody, `Exchange/Exchange${kind}`)
+
   // What operators do at last.
   await call(admin, 'Agent/CountAgents')
   await call(admin, 'Agent/ListAgents', { pageSize: 10 })
