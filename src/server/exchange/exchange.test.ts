@@ -18,6 +18,7 @@ import { AT } from '../../../test/support/x509.ts'
 import { parseCertificate } from '../../core/certificate.ts'
 import { createCsr } from '../../core/csr.ts'
 import type { EntryFields } from '../../core/entry.ts'
+import { StatusError } from '../../core/error.ts'
 import type { ExchangeSourceOptions } from '../../core/exchange.ts'
 import { jwkThumbprint } from '../../core/jwk.ts'
 import { jwtSigner, signJwtSvid } from '../../core/jwt-svid.ts'
@@ -203,6 +204,18 @@ test('a token is taken once, also of two who come at once', async () => {
   const outcomes = await Promise.all([rejection(jwt(at, text)), rejection(jwt(at, text)), rejection(x509(at, text))])
   expect(outcomes.sort()).toEqual(['OK', ...Array(2).fill('UNAUTHENTICATED: the token was used before')])
   expect(await rejection(x509(at, text))).toContain('used before')
+})
+
+test('the mark lasts as long as the token could be taken', async () => {
+  const at = await server()
+  const ending = await token({ exp: AT + 300 })
+  const long = await token({ iat: AT, exp: AT + 86_400 })
+  for (const text of [ending, long]) expect(await rejection(jwt(at, text))).toBe('OK')
+  at.clock.ms = (AT + 329) * 1000
+  expect(await rejection(jwt(at, ending))).toContain('used before')
+  at.clock.ms = (AT + 930) * 1000
+  await at.store.uses.prune(AT + 930)
+  expect(await rejection(jwt(at, long))).toContain('used before')
 })
 
 test('a source may give one SVID of each type for a token', async () => {
@@ -469,6 +482,14 @@ test('a token that is bound to the key of the CSR gives an X509-SVID; a free aud
   expect(await rejection(jwt(at, await token({ aud: [AUDIENCE, bound] })))).toContain('a proof of that key is needed')
 })
 
+test('a token that is bound to two keys is for nobody', async () => {
+  const mine = `${AUDIENCE}#${await jwkThumbprint(signer.publicKey)}`
+  const at = await server()
+  expect(await rejection(x509(at, await token({ aud: [mine, `${AUDIENCE}#${thumbprintOfPair}`] })))).toContain(
+    'another key',
+  )
+})
+
 test('a source may take bound tokens alone', async () => {
   const at = await server({ source: { requireBoundKey: true } })
   expect(await rejection(x509(at, await token()))).toContain('not bound to a key, which this source requires')
@@ -567,10 +588,12 @@ test('what breaks in the store stays in the log, and the token stays good', asyn
   const text = await token()
   const uses = at.store.uses as { take: TestServer['store']['uses']['take'] }
   const take = uses.take
-  uses.take = async () => {
-    throw new Error('D1_ERROR: secret detail')
+  for (const error of [new Error('D1_ERROR: detail'), new StatusError('INTERNAL', 'datastore-sql: detail')]) {
+    uses.take = async () => {
+      throw error
+    }
+    expect(await rejection(jwt(at, text))).toBe('INTERNAL: failed to exchange the token')
   }
-  expect(await rejection(jwt(at, text))).toBe('INTERNAL: failed to exchange the token')
   uses.take = take
   expect(await rejection(jwt(at, text))).toBe('OK')
 })
