@@ -5,6 +5,7 @@ import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
 import { ConfigError } from '../config/hcl.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
+import { NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
 import { CommandError } from './failure.ts'
 import { openLog, type ProcessLog } from './logger.ts'
 
@@ -37,6 +38,13 @@ export function loadConfig<T>(
     if (error instanceof ConfigError) throw new CommandError(error.message)
     throw error
   }
+}
+
+/** @throws CommandError if this runtime is too old, or cannot keep what the configuration asks for */
+export function checkRuntime(options: { readonly requirePqKem: boolean }): void {
+  const unfit = unfitRuntime()
+  if (unfit !== undefined) throw new CommandError(unfit)
+  if (options.requirePqKem && PQ_GROUPS === undefined) throw new CommandError(NO_PQ_GROUPS)
 }
 
 export function logNotices(notices: readonly ConfigNotice[], log: Log): void {

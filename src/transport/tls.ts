@@ -5,6 +5,7 @@ import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
+import { NO_PQ_GROUPS, PQ_GROUPS } from './runtime.ts'
 import type { Listener } from './unix-socket.ts'
 
 /** A certificate chain, leaf first, and the leaf's key. */
@@ -45,14 +46,13 @@ export interface TlsListener extends Listener {
   setIdentity(identity: TlsIdentity): void
 }
 
-/** X25519MLKEM768 and its siblings: SPIRE's `require_pq_kem` list. */
-const PQ_GROUPS = 'X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024'
 /** A chain longer than this is cut; path validation refuses it. */
 const MAX_CHAIN = 16
 
 /**
  * TLS as SPIRE's TCP listener speaks it: 1.2 or newer, ALPN h2 only, a client certificate asked for but never required, no CA
- * names, no session resumption (a resumed session would skip the check against the current bundle).
+ * names, no session resumption (a resumed session would skip the check against the current bundle; Deno resumes all the same, but
+ * with the chain of the first handshake, which is verified here each time).
  */
 export async function listenTls(options: TlsListenerOptions): Promise<TlsListener> {
   const { log } = options
@@ -147,12 +147,13 @@ function addressOf(socket: TLSSocket): string {
 }
 
 function contextOptions(identity: TlsIdentity | undefined, requirePqKem: boolean) {
+  if (requirePqKem && PQ_GROUPS === undefined) throw new Error(NO_PQ_GROUPS)
   return {
     // An empty list keeps Node from loading the public roots, which have no say here, and from sending CA names.
     ca: [],
     minVersion: requirePqKem ? ('TLSv1.3' as const) : ('TLSv1.2' as const),
     secureOptions: constants.SSL_OP_NO_TICKET,
-    ...(requirePqKem ? { ecdhCurve: PQ_GROUPS } : {}),
+    ...(requirePqKem ? { ecdhCurve: PQ_GROUPS! } : {}),
     ...(identity === undefined
       ? {}
       : {

@@ -25,3 +25,14 @@ export function skipNote(runtime: Runtime): string {
     ? ` (skipped: there is no ${runtime}: npm ci --prefix test/runtimes/binaries)`
     : ''
 }
+
+const ARGUMENTS: Record<Runtime, readonly string[]> = {
+  node: [],
+  deno: ['run', '--allow-all', '--no-check', '--no-lock'],
+  bun: [],
+}
+
+/** What runs a script on a runtime that is there. */
+export function commandOf(runtime: Runtime): readonly [program: string, ...arguments_: string[]] {
+  return [programOf(runtime)!, ...ARGUMENTS[runtime]]
+}

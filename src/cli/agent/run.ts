@@ -25,7 +25,7 @@ import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
 import { openLog } from '../logger.ts'
 import { pause } from '../periodic.ts'
-import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { checkRuntime, loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { serverConnections } from '../server-connections.ts'
 import { VERSION } from '../version.ts'
 import { bootstrapRoots } from './bootstrap.ts'
@@ -45,6 +45,7 @@ export const command = defineCommand({
     const options = loadConfig(flags.config || DEFAULT_CONFIG, flags.expandEnv, context.env, (content, name) =>
       readAgentConfig(content, name, flags),
     )
+    checkRuntime(options)
     const joinToken = options.joinTokenFile === undefined ? options.joinToken : readJoinToken(options.joinTokenFile)
     const processLog = openLog(options.logging)
     const { log } = processLog

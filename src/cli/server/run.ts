@@ -20,7 +20,7 @@ import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
 import { openLog, type ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
-import { loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { checkRuntime, loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import { serveHttp } from './http.ts'
@@ -37,6 +37,7 @@ export const command = defineCommand({
     const options = loadConfig(flags.config || DEFAULT_CONFIG, flags.expandEnv, context.env, (content, name) =>
       readServerConfig(content, name, flags),
     )
+    checkRuntime(options)
     const processLog = openProcessLog(options)
     const { log } = processLog
     logNotices(options.notices, log)

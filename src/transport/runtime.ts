@@ -1,0 +1,30 @@
+// Where runtimes differ for whoever speaks TLS or listens. Everything else of node: works on all of them as on Node.
+
+/** The oldest that the tests ran on. Before 2.9 Deno asks clients for no certificate. */
+const FLOORS = { node: 24, deno: 2.9, bun: 1.4 } as const
+
+/** Why this runtime cannot run a server or an agent; undefined: it can. */
+export function unfitRuntime(
+  versions: { readonly node?: string; readonly deno?: string; readonly bun?: string } = process.versions,
+): string | undefined {
+  const name = versions.deno ? 'deno' : versions.bun ? 'bun' : 'node'
+  const [major = 0, minor = 0] = (versions[name] ?? '').split('.').map(Number)
+  const [floorMajor = 0, floorMinor = 0] = `${FLOORS[name]}`.split('.').map(Number)
+  if (major > floorMajor || (major === floorMajor && minor >= floorMinor)) return undefined
+  return `needs ${name} ${FLOORS[name]} or newer, found ${versions[name]}`
+}
+
+/**
+ * What post-quantum key exchanges TLS can be held to; undefined: to none, so that `require_pq_kem` must be refused.
+ *
+ * Node: SPIRE's list. Bun: its BoringSSL refuses a list with the other two. Deno: its rustls takes no list at all, and a client
+ * with nothing but X25519 gets through.
+ */
+export const PQ_GROUPS: string | undefined = process.versions.deno
+  ? undefined
+  : process.versions.bun
+    ? 'X25519MLKEM768'
+    : 'X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024'
+
+export const NO_PQ_GROUPS =
+  'require_pq_kem cannot be kept on Deno, whose TLS takes no list of key exchanges: use Node.js or Bun'
