@@ -12,6 +12,7 @@ import type { BoundMethod, IncomingCall } from '../rpc/service.ts'
 import { connect, type GrpcChannel } from './grpc-client.ts'
 import { type GrpcServer, serveGrpc } from './grpc-server.ts'
 import { loadPeerWatcher, watchOf, watchProcess } from './peer.ts'
+import { PQ_GROUPS } from './runtime.ts'
 import { listenTls, type TlsIdentity, type TlsListener } from './tls.ts'
 import { type Listener, listenUnix } from './unix-socket.ts'
 
@@ -342,14 +343,16 @@ test.each([
 })
 
 test('a call is served beside a thousand open connections, and after their abrupt ends', async () => {
+  // Bun listens with a backlog of 512, whatever is asked.
+  const count = process.versions.bun ? 400 : 1000
   const sockets = await Promise.all(
-    Array.from({ length: 1000 }, () => {
+    Array.from({ length: count }, () => {
       const socket = connectSocket(path)
       socket.on('error', () => {})
       return new Promise<typeof socket>((resolve) => socket.once('connect', () => resolve(socket)))
     }),
   )
-  await expect.poll(() => server.connectionCount).toBeGreaterThanOrEqual(1001)
+  await expect.poll(() => server.connectionCount).toBeGreaterThanOrEqual(count + 1)
   await channel.unary(method('Unary'), bytes(0))
   for (const [index, socket] of sockets.entries()) {
     if (index % 2) socket.write('garbage that is no preface')
@@ -360,22 +363,26 @@ test('a call is served beside a thousand open connections, and after their abrup
 })
 
 test('a new identity is shown to new connections, also with post-quantum key exchange only', async () => {
-  const listener = await listenTls({
-    host: '127.0.0.1',
-    port: 0,
-    identity,
-    log: silentLog,
-    requirePqKem: true,
-    verifyPeer: () => Promise.reject(new Error('no clients')),
-    onConnection: (socket, peer) => server.accept(socket, peer),
-  })
+  const listen = (requirePqKem: boolean) =>
+    listenTls({
+      host: '127.0.0.1',
+      port: 0,
+      identity,
+      log: silentLog,
+      requirePqKem,
+      verifyPeer: () => Promise.reject(new Error('no clients')),
+      onConnection: (socket, peer) => server.accept(socket, peer),
+    })
+  const requirePqKem = PQ_GROUPS !== undefined
+  if (!requirePqKem) await expect(listen(true)).rejects.toThrow('require_pq_kem cannot be kept')
+  const listener = await listen(requirePqKem)
   for (const shown of [identity, await makeIdentity('spiffe://example.org/spire/server')]) {
     listener.setIdentity(shown)
     let seen: Uint8Array | undefined
     const secure = await connect({
       target: `dns:///127.0.0.1:${listener.port}`,
       tls: {
-        requirePqKem: true,
+        requirePqKem,
         verifyServer([leaf]) {
           seen = leaf
         },

@@ -253,7 +253,8 @@ test('nothing that somebody sends in these headers ends in anything but a refusa
       fc.constantFrom('signature-input', 'signature', 'workload-identity-token', 'content-digest'),
       fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join('')),
       async (name, text) => {
-        fc.pre(text !== token)
+        // Blanks around it are no part of a header's value.
+        fc.pre(text.trim() !== token)
         const request = await signed()
         request.headers.set(name, text)
         expect(await rejection(verifyWitRequest(request, check))).toMatch(/^INVALID_ARGUMENT: /)
