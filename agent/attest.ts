@@ -34,6 +34,7 @@ export async function attestNode(
   key: Signer,
 ): Promise<AttestationResult> {
   const csr = await createCsr({ subject: SVID_SUBJECT }, key)
+  if (connection.overHttp) await believe(connection)
   const attestation = await attestor.begin()
   try {
     const call = connection.bidi(SERVER.attestAgent, { timeoutMs: RPC_TIMEOUT_MS })
@@ -48,6 +49,24 @@ export async function attestNode(
   } finally {
     await attestation.end?.()
   }
+}
+
+const NOTHING = {
+  x509Authorities: false,
+  jwtAuthorities: false,
+  refreshHint: false,
+  sequenceNumber: false,
+  witAuthorities: false,
+}
+
+/**
+ * Asks for nothing: over HTTP only its answers show who the server is, and a token must not be spent on one that we do not believe,
+ * because it is another one or our clock is wrong.
+ */
+async function believe(connection: GrpcChannel): Promise<void> {
+  await connection
+    .unary(SERVER.getBundle, { outputMask: NOTHING }, { timeoutMs: RPC_TIMEOUT_MS })
+    .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
 }
 
 type Result = NonNullable<AttestAgentResponse['result']>

@@ -37,7 +37,7 @@ export async function followServer(listener: FeedListener, { random, wait, log, 
         poll: (request: PollRequest, until: AbortSignal) =>
           listener.connection.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
       }
-      const preferPolling = listener.connection.preferPolling ?? false
+      const preferPolling = listener.connection.overHttp ?? false
       for await (const _ of changeFeed(calls, { preferPolling, wait, signal })) {
         // The first message only says that the feed is open; what it would tell was just synced.
         if (!first) listener.syncSoon()

@@ -43,8 +43,8 @@ export interface GrpcChannel {
   /** Leaving the loop cancels the call. */
   serverStream<Req, Res>(method: ClientMethod<Req, Res>, request: Req, options?: ClientCallOptions): AsyncIterable<Res>
   bidi<Req, Res>(method: ClientMethod<Req, Res>, options?: ClientCallOptions): BidiCall<Req, Res>
-  /** True over HTTP, where something between may keep back streams. */
-  readonly preferPolling?: boolean
+  /** True over HTTP: the server is known by its answers, not before, and something between may keep back streams. */
+  readonly overHttp?: boolean
   close(): void
 }
 

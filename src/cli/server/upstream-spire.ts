@@ -68,7 +68,7 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
         await identity.ready()
         yield* channel.serverStream(method, request, call)
       },
-      preferPolling: channel.preferPolling ?? false,
+      preferPolling: channel.overHttp ?? false,
       async close() {
         stop.abort()
         channel.close()
