@@ -3,10 +3,15 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { certificatesFromPem } from '../../src/core/pem.ts'
 import { Cluster, freePort, type ServerFiles, spiffe } from '../support/cluster.ts'
 
 // Administration from somewhere else: every command over HTTPS's stand-in on loopback, with each kind of identity.
 
+// The command `wit mint` is there for those who ask for it.
+process.env.SPIRE_SERVER_FFLAGS = 'wit-svid'
+
+const FRONT_SECRET = 'f'.repeat(40)
 const cluster = new Cluster()
 let server: ServerFiles
 let url: string
@@ -29,7 +34,8 @@ beforeAll(async () => {
   url = `http://127.0.0.1:${port}`
   server = await cluster.serverFiles('remote', {
     server: `admin_ids = ["${spiffe('admin')}"]
-  experimental { http {
+  experimental { feature_flags = ["wit-svid"] http {
+    fronts "lb" { carrier = "rfc9440" addresses = ["127.0.0.0/8"] secret = "${FRONT_SECRET}" }
     bind_port = ${port}
     audiences = ["${url}"]
     operator_keys = ["${thumbprint}"]
@@ -105,18 +111,34 @@ async function oidcToken(claims: Record<string, unknown>): Promise<string> {
   return file
 }
 
-test('an administrator by X509-SVID, by OIDC token and by a JWK', async () => {
+test('an administrator by X509-SVID, by WIT-SVID, by OIDC token and by a JWK', async () => {
   await cluster.must(server, 'x509', 'mint', '-spiffeID', spiffe('admin'), '-write', cluster.path(''))
   const svid = ['-identityCert', cluster.path('svid.pem'), '-identityKey', cluster.path('key.pem')]
   const jwk = cluster.path('operator.jwk')
   const { importPKCS8 } = await import('jose')
   const imported = await importPKCS8(readFileSync(key, 'utf8'), 'ES256', { extractable: true })
   writeFileSync(jwk, JSON.stringify(await exportJWK(imported)))
-  for (const identity of [svid, ['-oidcTokenFile', await oidcToken({ groups: ['ops'] })], ['-operatorKey', jwk]]) {
+  await cluster.must(server, 'wit', 'mint', '-spiffeID', spiffe('admin'), '-write', cluster.path(''))
+  const wit = ['-identityWIT', cluster.path('token'), '-identityKey', cluster.path('key')]
+  for (const identity of [svid, wit, ['-oidcTokenFile', await oidcToken({ groups: ['ops'] })], ['-operatorKey', jwk]]) {
     expect(await remote(['entry', 'count'], identity)).toMatchObject({ code: 0, stderr: '' })
   }
   // What only the socket offers is for operators, not for identities of the trust domain.
   expect((await remote(['logger', 'get'], svid)).stderr).toContain('authorization denied')
+})
+
+test('an administrator whose certificate a front saw', async () => {
+  await cluster.must(server, 'x509', 'mint', '-spiffeID', spiffe('admin'), '-write', cluster.path(''))
+  const [leaf] = certificatesFromPem(readFileSync(cluster.path('svid.pem'), 'utf8'))
+  const count = async (headers: Record<string, string>) => {
+    const all = { 'content-type': 'application/json', 'client-cert': `:${Buffer.from(leaf!).toString('base64')}:` }
+    const path = '/spire.api.server.entry.v1.Entry/CountEntries'
+    const response = await fetch(`${url}${path}`, { method: 'POST', headers: { ...all, ...headers }, body: '{}' })
+    return response.status
+  }
+  expect(await count({ 'turret-front-secret': FRONT_SECRET })).toBe(200)
+  expect(await count({})).toBe(401)
+  expect(await count({ 'turret-front-secret': FRONT_SECRET.replace('f', 'e') })).toBe(401)
 })
 
 test.each<[name: string, identity: () => Promise<string[]> | string[], reason: string]>([
@@ -132,6 +154,8 @@ test.each<[name: string, identity: () => Promise<string[]> | string[], reason: s
     'for another audience',
   ],
   ['two at once', async () => ['-operatorKey', key, '-oidcTokenFile', key], 'only one identity can be used'],
+  ['a WIT-SVID without its key', () => ['-identityWIT', bundle], 'go together'],
+  ['a WIT-SVID that is none', () => ['-identityWIT', bundle, '-identityKey', key], 'there is no WIT-SVID in'],
   ['a certificate without its key', () => ['-identityCert', bundle], 'go together'],
   ['a key that is none', () => ['-operatorKey', bundle], 'there is no private key in'],
   ['a file that is not there', () => ['-operatorKey', '/nowhere'], 'open /nowhere: no such file or directory'],

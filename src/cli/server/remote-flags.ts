@@ -11,7 +11,8 @@ export const REMOTE_FLAGS = {
   ),
   serverTrustDomain: text('Trust domain of the server, if the bundle does not say it (env TURRET_SERVER_TRUST_DOMAIN)'),
   identityCert: text('PEM file with the X509-SVID to call a remote server with (env TURRET_IDENTITY_CERT)'),
-  identityKey: text('PEM file with its private key (env TURRET_IDENTITY_KEY)'),
+  identityWIT: text('File with the WIT-SVID to call a remote server with instead (env TURRET_IDENTITY_WIT)'),
+  identityKey: text('File with the private key of either, PEM or JWK (env TURRET_IDENTITY_KEY)'),
   identitySocket: text('Workload API socket to get that X509-SVID from instead (env TURRET_IDENTITY_SOCKET)'),
   operatorKey: text('File with an operator key to call a remote server with, PEM or JWK (env TURRET_OPERATOR_KEY)'),
   oidcTokenFile: text('File with an OIDC token to call a remote server with (env TURRET_OIDC_TOKEN_FILE)'),
@@ -24,6 +25,7 @@ export interface Remote {
   readonly trustBundle: string
   readonly trustDomain: string
   readonly identityCert: string
+  readonly identityWit: string
   readonly identityKey: string
   readonly identitySocket: string
   readonly operatorKey: string
@@ -43,6 +45,7 @@ export function remoteOf(
   // A flag for one identity must not meet another one from the environment.
   const byFlag = [
     flags.identityCert,
+    flags.identityWIT,
     flags.identityKey,
     flags.identitySocket,
     flags.operatorKey,
@@ -55,6 +58,7 @@ export function remoteOf(
     trustBundle: flags.serverTrustBundle || env.TURRET_SERVER_TRUST_BUNDLE || '',
     trustDomain: flags.serverTrustDomain || env.TURRET_SERVER_TRUST_DOMAIN || '',
     identityCert: identity(flags.identityCert, 'TURRET_IDENTITY_CERT'),
+    identityWit: identity(flags.identityWIT, 'TURRET_IDENTITY_WIT'),
     identityKey: identity(flags.identityKey, 'TURRET_IDENTITY_KEY'),
     identitySocket: identity(flags.identitySocket, 'TURRET_IDENTITY_SOCKET'),
     operatorKey: identity(flags.operatorKey, 'TURRET_OPERATOR_KEY'),

@@ -14,6 +14,7 @@ import { connectHttp } from '../../transport/http-client.ts'
 import { x509Credential } from '../../transport/http-signature.ts'
 import type { Credential } from '../../transport/message-signature.ts'
 import { operatorCredential } from '../../transport/operator-signature.ts'
+import { witCredential } from '../../transport/wit-signature.ts'
 import { CommandError, fileError } from '../failure.ts'
 import type { Remote } from './remote-flags.ts'
 
@@ -81,16 +82,17 @@ function trustDomainOf({ trustDomain }: Remote, roots: readonly Certificate[]): 
 
 /** The one identity that is given; undefined: requests say nothing of who sends them. */
 async function credentialOf(remote: Remote): Promise<Credential | { readonly bearer: string } | undefined> {
-  const { identityCert, identityKey, identitySocket, operatorKey, oidcTokenFile } = remote
+  const { identityCert, identityWit, identityKey, identitySocket, operatorKey, oidcTokenFile } = remote
   const given = [
-    identityCert !== '' || identityKey !== '',
+    identityCert !== '' || (identityKey !== '' && identityWit === ''),
+    identityWit !== '',
     identitySocket !== '',
     operatorKey !== '',
     oidcTokenFile !== '',
   ].filter(Boolean)
   if (given.length > 1) {
     throw new CommandError(
-      'only one identity can be used: -identityCert with -identityKey, -identitySocket, -operatorKey or -oidcTokenFile',
+      'only one identity can be used: -identityCert or -identityWIT with -identityKey, -identitySocket, -operatorKey or -oidcTokenFile',
     )
   }
   if (operatorKey !== '') return operatorCredential(keyFrom(operatorKey))
@@ -98,6 +100,12 @@ async function credentialOf(remote: Remote): Promise<Credential | { readonly bea
   if (identitySocket !== '') {
     const { fetchIdentity } = await import('./remote-identity.ts')
     return x509Credential(await fetchIdentity(identitySocket))
+  }
+  if (identityWit !== '') {
+    if (identityKey === '') throw new CommandError('-identityWIT and -identityKey go together')
+    const token = read(identityWit).trim()
+    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) throw new CommandError(`there is no WIT-SVID in ${identityWit}`)
+    return witCredential(token, keyFrom(identityKey))
   }
   if (identityCert === '' && identityKey === '') return undefined
   if (identityCert === '' || identityKey === '') throw new CommandError('-identityCert and -identityKey go together')
