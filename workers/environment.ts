@@ -1,3 +1,4 @@
+import type { ExchangeSourceOptions } from '../src/core/exchange.ts'
 import type { LogLevel } from '../src/core/log.ts'
 import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import { x509pop } from './attestors.ts'
@@ -20,6 +21,8 @@ export interface Environment {
   readonly OPERATOR_KEYS?: string
   /** JSON: `[{ "issuer", "audience", "claims": { "<claim>": ["<value>"] } }]`. Whose OIDC tokens make an administrator. */
   readonly OIDC_ADMINS?: string
+  /** JSON: `[{ "name", "type", "audience", "allow": { "<key>": ["<value>"] } }]` and what else docs/agentless.md names. Whose tokens are exchanged. */
+  readonly EXCHANGE?: string
   /** PEM: nodes attest with certificates that lead to these CAs. `spiffe`: with SVIDs of this trust domain. */
   readonly X509POP_CA_BUNDLE?: string
   /** Seconds; default a day. */
@@ -40,6 +43,7 @@ export function optionsFrom(env: Environment): Omit<TurretOptions, 'store'> {
     adminIds: words(env.ADMIN_IDS),
     operatorKeys: words(env.OPERATOR_KEYS),
     ...(env.OIDC_ADMINS ? { oidcAdmins: oidcAdminsOf(env.OIDC_ADMINS) } : {}),
+    ...(env.EXCHANGE ? { exchange: sourcesOf(env.EXCHANGE) } : {}),
     nodeAttestors: nodes ? [x509pop(nodes === 'spiffe' ? {} : { caBundle: nodes })] : [],
     ...(ISSUER ? { issuer: ISSUER } : {}),
     ...(CA_TTL ? { caTtlSeconds: Number(CA_TTL) } : {}),
@@ -73,6 +77,20 @@ function oidcAdminsOf(text: string): readonly OidcAdminOptions[] {
     Object.values(value.claims).every((values) => Array.isArray(values) && values.length > 0 && values.every(isText))
   if (!Array.isArray(admins) || !admins.every(isAdmin)) throw new Error(complaint)
   return admins as readonly OidcAdminOptions[]
+}
+
+/** What the sources mean is checked by the server, which names the source and the option. */
+function sourcesOf(text: string): readonly ExchangeSourceOptions[] {
+  let sources: unknown
+  try {
+    sources = JSON.parse(text)
+  } catch {
+    // Said below.
+  }
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (!Array.isArray(sources) || !sources.every(isObject))
+    throw new Error('EXCHANGE must be JSON: [{ "name": "...", "type": "...", "audience": "...", "allow": { } }]')
+  return sources as readonly ExchangeSourceOptions[]
 }
 
 function required(env: Environment, name: 'TRUST_DOMAIN' | 'AUDIENCES' | 'KEK'): string {

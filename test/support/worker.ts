@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path'
 import { getPlatformProxy, unstable_startWorker } from 'wrangler'
 import { type D1Binding, openD1Store } from '../../src/store/d1.ts'
-import { optionsFrom } from '../../workers/environment.ts'
+import { type Environment, optionsFrom } from '../../workers/environment.ts'
 import { type Turret, turret } from '../../workers/turret.ts'
 import { ADMIN_ID, KEK, NODE_CA_PEM } from './edge.ts'
 
@@ -32,7 +32,7 @@ export interface RunningWorker {
 /** Starts workers/index.ts in workerd. @param folder where its database lies, and is found again @param port default any */
 export async function startWorker(
   folder: string,
-  variables: Partial<typeof WORKER_VARIABLES> = {},
+  variables: Partial<Record<keyof Environment, string>> = {},
   port = 0,
 ): Promise<RunningWorker> {
   const values = Object.entries({ ...WORKER_VARIABLES, ...variables })

@@ -43,7 +43,11 @@ export const command = defineCommand({
 async function checkExchange(sources: readonly ExchangeSourceConfig[], trustDomain: TrustDomain): Promise<void> {
   const { checkSources } = await import('../../server/exchange/source.ts')
   try {
-    checkSources(trustDomain, sources)
+    // The files that they name are for who runs it.
+    checkSources(
+      trustDomain,
+      sources.map(({ jwksPath: _, ...source }) => source),
+    )
   } catch (error) {
     throw new CommandError(errorMessage(error))
   }

@@ -37,6 +37,11 @@ test.each<[string, Record<string, unknown>]>([
 })
 
 test.each<[string, Record<string, unknown>, string]>([
+  ['an option that there is not', { ...GITHUB, alow: {} }, 'there is no option "alow"'],
+  ['an allow list that is text', { ...GITHUB, allow: 'x' }, 'allow must be lists of texts by name'],
+  ['a number in the allow list', { ...GITHUB, allow: { repository_id: [1] } }, 'allow must be lists of texts by name'],
+  ['text for a truth', { ...GITHUB, allowAdmin: 'false' }, 'allowAdmin must be true or false'],
+  ['no type at all', { ...GITHUB, type: undefined }, 'type must be configured'],
   ['no type', { ...GITHUB, type: '' }, 'type "" is none of github_actions, gitlab_ci, k8s_psat, spiffe, aws,'],
   ['a type that every object has', { ...GITHUB, type: 'constructor' }, 'is none of'],
   ['a name that is no segment', { ...GITHUB, name: 'a/b' }, 'a name is at most 64'],

@@ -46,6 +46,7 @@ export function checkSources(trustDomain: TrustDomain, list: readonly ExchangeSo
     const fail: Fail = (complaint) => {
       throw new Error(`exchange ${JSON.stringify(options.name)}: ${complaint}`)
     }
+    requireShape(options, fail)
     if (names.has(options.name)) fail('there are two sources of this name')
     names.add(options.name)
     return checkSource(trustDomain, options, fail)
@@ -53,6 +54,51 @@ export function checkSources(trustDomain: TrustDomain, list: readonly ExchangeSo
 }
 
 type Fail = (complaint: string) => never
+
+/** Sources also come as JSON: a slip in a name must not leave one wider than it was meant to be. */
+function requireShape(options: ExchangeSourceOptions, fail: Fail): void {
+  for (const [name, value] of Object.entries(options)) {
+    const shape = Object.hasOwn(SHAPE, name) ? SHAPE[name as keyof ExchangeSourceOptions] : undefined
+    if (!shape) fail(`there is no option ${JSON.stringify(name)}`)
+    else if (value !== undefined && !IS[shape](value)) fail(`${name} must be ${shape}`)
+  }
+  for (const name of ['name', 'type', 'audience'] as const) {
+    if (options[name] === undefined) fail(`${name} must be configured`)
+  }
+}
+
+const isTexts = (value: unknown) => Array.isArray(value) && value.every((one) => typeof one === 'string')
+const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const IS = {
+  text: (value: unknown) => typeof value === 'string',
+  'a list of texts': isTexts,
+  'lists of texts by name': (value: unknown) => isObject(value) && Object.values(value).every(isTexts),
+  'a number': (value: unknown) => typeof value === 'number',
+  'true or false': (value: unknown) => typeof value === 'boolean',
+  'a JWKS': (value: unknown) => isObject(value) && Array.isArray((value as { readonly keys?: unknown }).keys),
+  '"token" or "svid_type"': (value: unknown) => value === 'token' || value === 'svid_type',
+} as const
+
+const SHAPE: Readonly<Record<keyof ExchangeSourceOptions, keyof typeof IS>> = {
+  name: 'text',
+  type: 'text',
+  audience: 'text',
+  issuer: 'text',
+  jwksUri: 'text',
+  jwks: 'a JWKS',
+  trustDomain: 'text',
+  clusterName: 'text',
+  claims: 'a list of texts',
+  allow: 'lists of texts by name',
+  maxTtlSeconds: 'a number',
+  maxTokenAgeSeconds: 'a number',
+  use: '"token" or "svid_type"',
+  requireBoundKey: 'true or false',
+  allowAdmin: 'true or false',
+  allowDownstream: 'true or false',
+}
 
 function checkSource(own: TrustDomain, options: ExchangeSourceOptions, fail: Fail): Source {
   const { name, type, audience } = options
