@@ -238,8 +238,8 @@ export interface Change {
   readonly kind: 'entry' | 'node' | 'bundle' | 'relationship'
   readonly key: string
   /**
-   * What the key names after the write, null if it is gone. Only changes delivered to subscribers in the process that
-   * wrote have it; `since` and other processes do not.
+   * What the key names after the write, or after a later one where another process wrote; null if it is gone. Changes delivered to
+   * subscribers have it; those of `since` do not.
    */
   readonly entry?: Entry | null
   readonly node?: AttestedNode | null
@@ -251,8 +251,19 @@ export interface ChangeLog {
   head(): Promise<number>
   /** Changes after `sequence`, oldest first, at most `limit`. */
   since(sequence: number, limit: number): Promise<readonly Change[]>
-  /** Called after each commit of this process, in commit order, before the write's promise resolves. @returns unsubscribe */
-  subscribe(listener: (changes: readonly Change[]) => void): () => void
+  /**
+   * Called after each commit of this process, in commit order, before the write's promise resolves; with `catchUp`, of other processes, too.
+   * @param reload called instead when changes cannot be told any more, since they were pruned before this process read them: what was
+   * read of the store is to be read again
+   * @returns unsubscribe
+   */
+  subscribe(listener: (changes: readonly Change[]) => void, reload?: () => void | Promise<void>): () => void
+  /**
+   * Tells subscribers what other processes wrote since the last call; the first one only says where to begin, and so belongs before the
+   * first read of what is to be kept. One indexed read if there is nothing new. Once called, a write of this process is told after those
+   * of others before it.
+   */
+  catchUp(): Promise<void>
   prune(keepAfter: EpochSeconds): Promise<void>
 }
 

@@ -20,7 +20,10 @@ export class ChangeTail {
   /** @param wait resolves after that many milliseconds, or when the signal aborts */
   static async open(changes: ChangeLog, wait: (ms: number, signal: AbortSignal) => Promise<void>): Promise<ChangeTail> {
     const tail = new ChangeTail(wait)
-    changes.subscribe((news) => tail.#add(news))
+    changes.subscribe(
+      (news) => tail.#add(news),
+      async () => tail.#forget(await changes.head()),
+    )
     tail.head = Math.max(tail.head, await changes.head())
     return tail
   }
@@ -35,6 +38,13 @@ export class ChangeTail {
       this.head = Math.max(this.head, sequence)
     }
     if (this.#kept.length > 2 * KEPT) this.#kept = this.#kept.slice(-KEPT)
+    for (const wake of this.#waiting) wake()
+  }
+
+  /** Some changes will never be known: everybody looks at everything. */
+  #forget(head: number): void {
+    this.#kept = []
+    this.head = head
     for (const wake of this.#waiting) wake()
   }
 

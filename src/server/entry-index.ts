@@ -37,9 +37,9 @@ export class EntryIndex {
     let take = (changes: readonly Change[]) => {
       early.push(...changes)
     }
-    store.changes.subscribe((changes) => take(changes))
-    const { items } = await store.entries.list({}, { size: 0, token: '' })
-    for (const entry of items) index.#put(entry)
+    const read = async () => index.#putAll((await store.entries.list({}, { size: 0, token: '' })).items)
+    store.changes.subscribe((changes) => take(changes), read)
+    await read()
     take = (changes) => index.apply(changes)
     index.apply(early)
     return index
@@ -63,7 +63,7 @@ export class EntryIndex {
     return [...(this.#bySpiffeId.get(id) ?? NONE).values()]
   }
 
-  /** Takes over what this process wrote: such changes carry the new value. Those read back from the log carry none and say nothing here. */
+  /** Takes over changes that carry the new value. Those read back from the log carry none and say nothing here. */
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'node' && change.node === null) this.#entitlements.delete(change.key as SpiffeId)
@@ -79,6 +79,12 @@ export class EntryIndex {
       drop(this.#bySpiffeId, before.spiffeId, id)
     }
     if (entry) this.#put(entry)
+    this.#version += 1
+  }
+
+  #putAll(entries: readonly Entry[]): void {
+    for (const group of [this.#byId, this.#byParent, this.#bySpiffeId]) group.clear()
+    for (const entry of entries) this.#put(entry)
     this.#version += 1
   }
 

@@ -13,9 +13,9 @@ export class NodeIndex {
     let take = (changes: readonly Change[]) => {
       early.push(...changes)
     }
-    store.changes.subscribe((changes) => take(changes))
-    const { items } = await store.nodes.list({}, { size: 0, token: '' }, true)
-    for (const node of items) index.#nodes.set(node.id, node)
+    const read = async () => index.#putAll((await store.nodes.list({}, { size: 0, token: '' }, true)).items)
+    store.changes.subscribe((changes) => take(changes), read)
+    await read()
     take = (changes) => index.apply(changes)
     index.apply(early)
     return index
@@ -25,12 +25,18 @@ export class NodeIndex {
     return this.#nodes.get(id)
   }
 
-  /** Takes over what this process wrote: such changes carry the new value. Those read back from the log carry none and say nothing here. */
+  /** Takes over changes that carry the new value. Those read back from the log carry none and say nothing here. */
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'node' && change.node !== undefined)
         this.#put(change.key as SpiffeId, change.node ?? undefined)
     }
+  }
+
+  #putAll(nodes: readonly AttestedNode[]): void {
+    const present = new Set(nodes.map(({ id }) => id))
+    for (const id of this.#nodes.keys()) if (!present.has(id)) this.#nodes.delete(id)
+    for (const node of nodes) this.#put(node.id, node)
   }
 
   #put(id: SpiffeId, node: AttestedNode | undefined): void {

@@ -17,9 +17,12 @@ export class OwnBundle {
   constructor(store: Pick<Store, 'bundles' | 'changes'>, trustDomain: TrustDomain) {
     this.#store = store
     this.trustDomain = trustDomain
-    this.#unsubscribe = store.changes.subscribe((changes) => {
-      if (changes.some((change) => change.kind === 'bundle' && change.key === trustDomain)) this.invalidate()
-    })
+    this.#unsubscribe = store.changes.subscribe(
+      (changes) => {
+        if (changes.some((change) => change.kind === 'bundle' && change.key === trustDomain)) this.invalidate()
+      },
+      () => this.invalidate(),
+    )
   }
 
   /** The bundle as it is now; undefined before the first CA was made. */

@@ -43,42 +43,91 @@ export interface Database {
    * condition does not hold. `refuse` makes the error of such a failure, undefined of any other.
    */
   guarded(condition: Statement, refuse: (error: Error) => Error | undefined): Database
-  subscribe(listener: (changes: readonly Change[]) => void): () => void
+  /** @see ChangeLog */
+  subscribe(listener: Listener, reload?: Reload): () => void
+  /** @see ChangeLog */
+  catchUp(): Promise<void>
   /** Waits for writes that were asked for, then closes. */
   close(): Promise<void>
 }
 
+export type Listener = (changes: readonly Change[]) => void
+export type Reload = () => void | Promise<void>
+
+/** What the shared rules need beside a driver. */
+export interface DatabaseOptions {
+  /** Dates the rows of the change log. */
+  readonly nowSeconds: () => number
+  /** Told when a subscriber of the change log throws, or what others wrote cannot be read for it. */
+  readonly onListenerError: (error: unknown) => void
+  /** Adds to changes read from the log what their keys name now. */
+  readonly withValues: (run: SqlDriver['run'], changes: readonly Change[]) => Promise<readonly Change[]>
+}
+
 const MAX_ATTEMPTS = 8
+const READ_AT_ONCE = 500
 /** Somebody else took the number that was read: to be read again. */
 const NUMBER_TAKEN = /UNIQUE constraint failed: (changes\.sequence|ca_journals\.id)|CONFLICT of transactions/
 
 const INSERT_CHANGES = `INSERT INTO changes (sequence, kind, key, created_at)
 SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, ?2 FROM json_each(?1)`
 
-/**
- * Builds the shared rules on a driver.
- * @param nowSeconds dates the rows of the change log
- * @param onListenerError told when a subscriber of the change log throws
- */
-export function createDatabase(
-  driver: SqlDriver,
-  nowSeconds: () => number,
-  onListenerError: (error: unknown) => void,
-): Database {
-  const listeners = new Set<(changes: readonly Change[]) => void>()
+/** Builds the shared rules on a driver. */
+export function createDatabase(driver: SqlDriver, options: DatabaseOptions): Database {
+  const { nowSeconds, onListenerError } = options
+  const subscriptions = new Set<{ readonly listener: Listener; readonly reload: Reload | undefined }>()
   let tail: Promise<unknown> = Promise.resolve()
   /** Number of the newest change; undefined: ask the database. */
   let head: number | undefined
+  /** Number of the newest change that listeners know of; undefined where nobody else writes, or nobody asks. */
+  let told: number | undefined
 
   /** The write is done whatever listeners make of it: one that fails must neither hide it nor keep the news from the others. */
   function tell(changes: readonly Change[]): void {
-    for (const listener of listeners) {
+    for (const { listener } of subscriptions) {
       try {
         listener(changes)
       } catch (error) {
         onListenerError(error)
       }
     }
+  }
+
+  /** Tells of a write of this process, after those of others that came before it. */
+  async function announce(numbered: readonly Change[]): Promise<void> {
+    const [first, last] = [numbered[0]!.sequence, numbered[numbered.length - 1]!.sequence]
+    try {
+      if (told !== undefined && told < first - 1) await tellOfOthers(told, first)
+    } catch (error) {
+      // The write is done; the next look at the log finds it with the others.
+      onListenerError(error)
+      return
+    }
+    // Everything was read anew, this write with it.
+    if (told !== undefined && told >= last) return
+    tell(numbered)
+    if (told !== undefined) told = last
+  }
+
+  /**
+   * Tells of the changes after `known` and before `end`. The row of `known` is read again: without it, the log was pruned or set back in
+   * the meantime, and everything has to be read anew. Only in the queue: no write of ours may come between reading and telling.
+   */
+  async function tellOfOthers(known: number, end = Number.POSITIVE_INFINITY): Promise<void> {
+    for (let from = known; from < end - 1; ) {
+      const found = await readChanges(driver.run, from - 1, READ_AT_ONCE)
+      const gap = found.some(({ sequence }, index) => sequence !== Math.max(from, 1) + index)
+      if (gap || (from > 0 && found.length === 0)) {
+        told = head = await readHead(driver.run)
+        for (const { reload } of subscriptions) await reload?.()
+        return
+      }
+      const news = found.filter(({ sequence }) => sequence > from && sequence < end)
+      if (news.length > 0) tell(await options.withValues(driver.run, news))
+      from = told = Math.max(from, ...news.map(({ sequence }) => sequence))
+      if (found.length < READ_AT_ONCE) break
+    }
+    if (head !== undefined) head = Math.max(head, told ?? 0)
   }
 
   interface Guard {
@@ -103,7 +152,7 @@ export function createDatabase(
         throw (error instanceof Error && guard?.refuse(error)) || error
       }
       head = first + numbered.length - 1
-      if (numbered.length > 0) tell(numbered)
+      if (numbered.length > 0) await announce(numbered)
       return result
     }
   }
@@ -116,9 +165,18 @@ export function createDatabase(
       return done
     },
     guarded: (condition, refuse) => databaseWith({ condition, refuse }),
-    subscribe(listener) {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
+    subscribe(listener, reload) {
+      const subscription = { listener, reload }
+      subscriptions.add(subscription)
+      return () => subscriptions.delete(subscription)
+    },
+    catchUp() {
+      const done = tail.then(async () => {
+        if (told === undefined) told = await readHead(driver.run)
+        else await tellOfOthers(told)
+      })
+      tail = done.catch(() => undefined)
+      return done
     },
     async close() {
       await tail
@@ -126,6 +184,16 @@ export function createDatabase(
     },
   })
   return databaseWith()
+}
+
+/** Changes after `sequence`, oldest first, without values. */
+export async function readChanges(run: SqlDriver['run'], sequence: number, limit: number): Promise<readonly Change[]> {
+  const sql = 'SELECT sequence, kind, key FROM changes WHERE sequence > ?1 ORDER BY sequence LIMIT ?2'
+  return (await run({ sql, args: [sequence, limit] })).map((row) => ({
+    sequence: Number(row.sequence),
+    kind: row.kind as Change['kind'],
+    key: row.key as string,
+  }))
 }
 
 /** The number of the newest change, 0 if there was none. */

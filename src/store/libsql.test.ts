@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { createClient } from '@libsql/client'
 import { afterAll, describe, expect, test } from 'vitest'
+import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
 import { storeSuite } from '../../test/contract/store.ts'
 import { silentLog } from '../core/log.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
@@ -21,6 +22,11 @@ async function open(path?: string) {
 
 describe('in memory', () => storeSuite(() => open()))
 describe('in a file', () => storeSuite(() => open(newPath())))
+describe('two on one file', () =>
+  sharedStoreSuite(async () => {
+    const path = newPath()
+    return [await open(path), await open(path)]
+  }))
 
 const TD = parseTrustDomainName('example.org')
 

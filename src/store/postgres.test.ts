@@ -1,6 +1,7 @@
 import postgres from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
+import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
 import { storeSuite } from '../../test/contract/store.ts'
 import { havePostgres, PostgresServer } from '../../test/support/postgres.ts'
 import { silentLog } from '../core/log.ts'
@@ -49,6 +50,11 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
     const schema = await newSchema()
     return () => open(schema)
   })
+  describe('two on one database', () =>
+    sharedStoreSuite(async () => {
+      const schema = await newSchema()
+      return [await open(schema), await open(schema)]
+    }))
 
   const TD = parseTrustDomainName('example.org')
   const key = (keyId: string) => ({ keyId, publicKey: Uint8Array.of(1), expiresAt: 0, tainted: false })

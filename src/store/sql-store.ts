@@ -4,6 +4,7 @@ import type { Log } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
 import { createDatabase, type SqlDriver } from './database.ts'
 import { bundleStore } from './queries/bundles.ts'
+import { withValues } from './queries/changed-values.ts'
 import { changeLog } from './queries/changes.ts'
 import { entryStore } from './queries/entries.ts'
 import { joinTokenStore } from './queries/join-tokens.ts'
@@ -16,11 +17,11 @@ import { wrappedKeyStore } from './queries/wrapped-keys.ts'
 
 /** All stores on one driver. */
 export function createStore(driver: SqlDriver, clock: Clock, log: Log): Store {
-  const database = createDatabase(
-    driver,
-    () => epochSeconds(clock),
-    (error) => log.error('A listener of the change log failed', { error: errorMessage(error) }),
-  )
+  const database = createDatabase(driver, {
+    nowSeconds: () => epochSeconds(clock),
+    onListenerError: (error) => log.error('A listener of the change log failed', { error: errorMessage(error) }),
+    withValues,
+  })
   return {
     entries: entryStore(database),
     nodes: nodeStore(database),

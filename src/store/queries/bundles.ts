@@ -127,6 +127,13 @@ async function find(run: SqlDriver['run'], trustDomain: TrustDomain): Promise<Bu
   return row && decodeBundle(row)
 }
 
+/** The bundles that are there, of those asked for. */
+export async function bundlesNamed(run: SqlDriver['run'], names: readonly TrustDomain[]): Promise<Bundle[]> {
+  if (names.length === 0) return []
+  const sql = `${SELECT_BUNDLE} WHERE trust_domain IN (SELECT value FROM json_each(?1))`
+  return (await run({ sql, args: [JSON.stringify(names.map((name) => `spiffe://${name}`))] })).map(decodeBundle)
+}
+
 function emptyBundle(trustDomain: TrustDomain): Bundle {
   return {
     trustDomain,

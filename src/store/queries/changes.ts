@@ -1,24 +1,14 @@
-import type { Change, ChangeLog } from '../../core/store.ts'
-import { type Database, readHead } from '../database.ts'
+import type { ChangeLog } from '../../core/store.ts'
+import { type Database, readChanges, readHead } from '../database.ts'
 
 /** The change log, read side; writes append to it through `Database.write`. */
 export function changeLog(database: Database): ChangeLog {
   return {
     head: () => readHead(database.run),
 
-    async since(sequence, limit) {
-      const rows = await database.run({
-        sql: 'SELECT sequence, kind, key FROM changes WHERE sequence > ?1 ORDER BY sequence LIMIT ?2',
-        args: [sequence, limit],
-      })
-      return rows.map((row) => ({
-        sequence: Number(row.sequence),
-        kind: row.kind as Change['kind'],
-        key: row.key as string,
-      }))
-    },
-
-    subscribe: (listener) => database.subscribe(listener),
+    since: (sequence, limit) => readChanges(database.run, sequence, limit),
+    subscribe: (listener, reload) => database.subscribe(listener, reload),
+    catchUp: () => database.catchUp(),
 
     async prune(keepAfter) {
       // The newest row stays: the next number is counted from it.

@@ -132,6 +132,13 @@ async function find(run: SqlDriver['run'], id: SpiffeId): Promise<AttestedNode |
   return row && decodeNode(row)
 }
 
+/** The nodes that are there, of those asked for. */
+export async function nodesWithIds(run: SqlDriver['run'], ids: readonly SpiffeId[]): Promise<AttestedNode[]> {
+  if (ids.length === 0) return []
+  const sql = `${SELECT_NODE} WHERE n.spiffe_id IN (SELECT value FROM json_each(?1))`
+  return (await run({ sql, args: [JSON.stringify(ids)] })).map(decodeNode)
+}
+
 /** Entries made with a join token: the one selector is the parent's own ID. */
 async function aliasEntries(run: SqlDriver['run'], id: SpiffeId) {
   return (await entriesWhere(run, 'e.parent_id', [id])).filter(
