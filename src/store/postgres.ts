@@ -16,7 +16,7 @@ export interface PostgresOptions {
   readonly readFile?: (path: string) => string
   /** At once; one more waits. Default 10. */
   readonly maxConnections?: number
-  /** 0: for ever. */
+  /** 0 or less: for ever. */
   readonly connectionLifetimeSeconds?: number
   readonly log: Log
   /** Dates the change log; the system's clock unless given. */
@@ -40,7 +40,7 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Store
       connect_timeout: CONNECT_TIMEOUT_SECONDS,
       ...connection,
       max: options.maxConnections ?? DEFAULT_CONNECTIONS,
-      max_lifetime: options.connectionLifetimeSeconds || null,
+      max_lifetime: Math.max(0, options.connectionLifetimeSeconds ?? 0) || null,
       prepare: false,
       fetch_types: false,
       types: { int8: INT8 },

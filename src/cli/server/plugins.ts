@@ -1,4 +1,3 @@
-import { resolve } from 'node:path'
 import type { PlainObject } from '../../config/plain.ts'
 import type { PluginConfig } from '../../config/plugins.ts'
 import type { Certificate } from '../../core/certificate.ts'
@@ -11,6 +10,7 @@ import type { TrustDomain } from '../../core/trust-domain.ts'
 import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
 import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
+import { type DataStore, openDataStore } from './data-store.ts'
 import { keyManagers } from './key-managers.ts'
 import { connectUpstreamSpire } from './upstream-spire.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
@@ -34,6 +34,8 @@ export interface PluginEnvironment {
 
 export interface ServerPlugins {
   readonly store: Store
+  /** Other servers may write there, too. */
+  readonly storeShared: boolean
   readonly keyManager: KeyManager
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   readonly upstream: UpstreamAuthority | undefined
@@ -58,12 +60,11 @@ export async function makeServerPlugins(
   environment: PluginEnvironment,
 ): Promise<ServerPlugins> {
   const plugins = new PluginSet(configs, TYPES)
-  const { log } = environment
-  const [[, store]] = (await plugins.make(
+  const [[, { store, shared }]] = (await plugins.make(
     'DataStore',
-    { sql: (data) => openStore(data, log) },
+    { sql: (data) => openDataStore(data, environment) },
     { min: 1, max: 1 },
-  )) as [[string, Store]]
+  )) as [[string, DataStore]]
   const [[, keyManager]] = (await plugins.make('KeyManager', keyManagers({ ...environment, keys: store.keys }), {
     min: 1,
     max: 1,
@@ -77,6 +78,7 @@ export async function makeServerPlugins(
     await plugins.make(type, {}, { min: 0, max: 64 })
   return {
     store,
+    storeShared: shared,
     keyManager,
     nodeAttestors: new Map(attestors.filter((pair): pair is [string, NodeAttestor] => pair[1] !== undefined)),
     upstream: upstreams[0]?.[1],
@@ -114,23 +116,4 @@ function upstreamAuthorities(environment: PluginEnvironment): PluginMakers<Upstr
         ...environment,
       }),
   }
-}
-
-async function openStore(data: PlainObject, log: Log): Promise<Store> {
-  const type = textOf(data, 'database_type')
-  if (type !== 'sqlite3') {
-    throw new Error(
-      type === '' ? 'database_type must be set' : `unsupported database_type: ${type}; this version supports sqlite3`,
-    )
-  }
-  const connection = textOf(data, 'connection_string')
-  if (connection === '') throw new Error('connection_string must be set')
-  const { openLibsqlStore } = await import('../../store/libsql.ts')
-  return openLibsqlStore({ path: sqlitePath(connection), log: log.child({ subsystem_name: 'sql' }) })
-}
-
-/** SPIRE takes a path or a `file:` URI with parameters of its driver, which mean nothing here. */
-function sqlitePath(connection: string): string {
-  const path = connection.replace(/^file:(\/\/)?/, '').replace(/\?.*$/, '')
-  return path === ':memory:' || connection.includes('mode=memory') ? ':memory:' : resolve(path)
 }

@@ -88,6 +88,9 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     signal,
   })
   const { store, upstream } = plugins
+  const shared = plugins.storeShared || plugins.keyManager.shared !== undefined
+  // What others write from here on is news; what they wrote before is read.
+  if (shared) await store.changes.catchUp()
   const [entries, nodes] = await Promise.all([EntryIndex.load(store, trustDomain), NodeIndex.load(store)])
   const server = await assembleServer(options, {
     ...plugins,
@@ -153,7 +156,14 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
       await Promise.all([server.freshen(), server.manager.refresh()])
     },
   }
-  runPeriodically([...server.tasks, ...(plugins.keyManager.shared ? [look] : [])], signal, log)
+  // The same for everything else that is kept in memory: an entry made at another server is at this one's agents within two seconds.
+  const follow = {
+    everyMs: 1_000,
+    failure: 'Could not read what other servers wrote',
+    run: () => store.changes.catchUp(),
+  }
+  const looks = [...(plugins.keyManager.shared ? [look] : []), ...(shared ? [follow] : [])]
+  runPeriodically([...server.tasks, ...looks], signal, log)
   const following = followUpstream(server.manager, signal, log.child({ subsystem_name: 'ca_manager' }))
 
   await new Promise<void>((resolve) => {

@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { parseDuration } from '../../config/duration.ts'
+import type { PlainObject } from '../../config/plain.ts'
+import type { Log } from '../../core/log.ts'
+import type { Store } from '../../core/store.ts'
+import { textOf } from '../plugin-set.ts'
+
+/** How to reach the database of DataStore `sql`. */
+export type DataStoreConfig =
+  | { readonly type: 'sqlite3'; readonly path: string }
+  | { readonly type: 'libsql'; readonly url: string; readonly authTokenEnv: string }
+  | {
+      readonly type: 'postgres'
+      readonly connection: string
+      readonly maxConnections: number
+      readonly connectionLifetimeSeconds: number
+    }
+
+export interface DataStoreEnvironment {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly log: Log
+}
+
+export interface DataStore {
+  readonly store: Store
+  /** Other servers may write there, too: what is kept in memory has to follow the change log. */
+  readonly shared: boolean
+}
+
+const SUPPORTED = 'this version supports sqlite3, libsql and postgres'
+const AUTH_TOKEN_ENV = 'LIBSQL_AUTH_TOKEN'
+
+/** Reads the data of DataStore `sql`. @throws Error that does not repeat the connection string, which may have a password in it */
+export function readDataStore(data: PlainObject): DataStoreConfig {
+  if (data.database_type !== undefined && typeof data.database_type !== 'string') {
+    throw new Error(`unsupported database_type: a block; ${SUPPORTED}`)
+  }
+  const type = textOf(data, 'database_type')
+  if (type === '') throw new Error('database_type must be set')
+  if (type !== 'sqlite3' && type !== 'libsql' && type !== 'postgres') {
+    throw new Error(`unsupported database_type: ${type}; ${SUPPORTED}`)
+  }
+  const connection = textOf(data, 'connection_string')
+  if (connection === '') throw new Error('connection_string must be set')
+  switch (type) {
+    case 'sqlite3':
+      return { type, path: sqlitePath(connection) }
+    case 'libsql':
+      return { type, url: libsqlUrl(connection), authTokenEnv: textOf(data, 'auth_token_env') || AUTH_TOKEN_ENV }
+    case 'postgres':
+      return {
+        type,
+        connection,
+        maxConnections: countOf(data.max_open_conns, 'max_open_conns') || 10,
+        connectionLifetimeSeconds: parseDuration(textOf(data, 'conn_max_lifetime') || '0'),
+      }
+  }
+}
+
+/** Opens the database of DataStore `sql`. */
+export async function openDataStore(data: PlainObject, { env, log: parent }: DataStoreEnvironment): Promise<DataStore> {
+  const config = readDataStore(data)
+  const log = parent.child({ subsystem_name: 'sql' })
+  const store = await open(config, env, log)
+  return { store, shared: config.type !== 'sqlite3' }
+}
+
+async function open(config: DataStoreConfig, env: DataStoreEnvironment['env'], log: Log): Promise<Store> {
+  if (config.type === 'postgres') {
+    const { openPostgresStore } = await import('../../store/postgres.ts')
+    return openPostgresStore({ ...config, readFile: (path) => readFileSync(path, 'utf8'), log })
+  }
+  const { openLibsqlStore } = await import('../../store/libsql.ts')
+  if (config.type === 'sqlite3') return openLibsqlStore({ path: config.path, log })
+  const authToken = env[config.authTokenEnv]
+  return openLibsqlStore({ url: config.url, ...(authToken === undefined ? {} : { authToken }), log })
+}
+
+/** SPIRE takes a path or a `file:` URI with parameters of its driver, which mean nothing here. */
+function sqlitePath(connection: string): string {
+  const path = connection.replace(/^file:(\/\/)?/, '').replace(/\?.*$/, '')
+  return path === ':memory:' || connection.includes('mode=memory') ? ':memory:' : resolve(path)
+}
+
+function libsqlUrl(connection: string): string {
+  let url: URL
+  try {
+    url = new URL(connection)
+  } catch {
+    throw new Error('connection_string must be a URL: libsql://, https:// or http://')
+  }
+  if (!['libsql:', 'https:', 'http:'].includes(url.protocol)) {
+    throw new Error('connection_string must be a URL: libsql://, https:// or http://')
+  }
+  if (url.username !== '' || url.password !== '' || url.searchParams.has('authToken')) {
+    throw new Error(
+      `the token of the database belongs into the environment (${AUTH_TOKEN_ENV}), not into connection_string`,
+    )
+  }
+  return connection
+}
+
+function countOf(value: unknown, name: string): number {
+  if (value === undefined) return 0
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > 1000) {
+    throw new Error(`${name} must be a number up to 1000`)
+  }
+  return value
+}
