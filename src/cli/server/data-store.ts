@@ -71,10 +71,12 @@ async function open(config: DataStoreConfig, env: DataStoreEnvironment['env'], l
     const { openPostgresStore } = await import('../../store/postgres.ts')
     return openPostgresStore({ ...config, readFile: (path) => readFileSync(path, 'utf8'), log })
   }
+  if (config.type === 'libsql') {
+    const { openLibsqlHttpStore } = await import('../../store/libsql-http.ts')
+    return openLibsqlHttpStore({ url: config.url, authToken: env[config.authTokenEnv], log })
+  }
   const { openLibsqlStore } = await import('../../store/libsql.ts')
-  if (config.type === 'sqlite3') return openLibsqlStore({ path: config.path, log })
-  const authToken = env[config.authTokenEnv]
-  return openLibsqlStore({ url: config.url, ...(authToken === undefined ? {} : { authToken }), log })
+  return openLibsqlStore({ path: config.path, log })
 }
 
 /** SPIRE takes a path or a `file:` URI with parameters of its driver, which mean nothing here. */

@@ -1,0 +1,51 @@
+import { createClient } from '@libsql/client'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
+import { storeSuite } from '../../test/contract/store.ts'
+import { hasSqld, type Sqld, startSqld } from '../../test/support/sqld/sqld.ts'
+import { silentLog } from '../core/log.ts'
+import { openLibsqlStore } from './libsql.ts'
+import { openLibsqlHttpStore } from './libsql-http.ts'
+
+if (!hasSqld) console.warn('sqld cannot be had here: its tests are skipped')
+
+describe.skipIf(!hasSqld)('on a libsql server', () => {
+  let server: Sqld
+
+  beforeAll(async () => {
+    server = await startSqld()
+  }, 120_000)
+  afterAll(() => server?.stop())
+
+  /** Empties the one database of the server. */
+  async function clean(): Promise<void> {
+    const client = createClient({ url: server.url })
+    const { rows } = await client.execute(
+      "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+    )
+    const drop = rows.map((row) => `DROP TABLE IF EXISTS "${String(row.name)}"`)
+    await client.migrate(drop.length === 0 ? ['SELECT 1'] : drop)
+    client.close()
+  }
+
+  const open = () => openLibsqlHttpStore({ url: server.url, log: silentLog })
+
+  storeSuite(async () => {
+    await clean()
+    return open()
+  })
+  // By fetch alone, as at the edge, and by the client of Node.
+  sharedStoreSuite(async () => {
+    await clean()
+    return [await open(), await openLibsqlStore({ url: server.url, log: silentLog })]
+  })
+
+  test('a server that is not there is an error, without the token', async () => {
+    const options = { url: 'http://127.0.0.1:1', authToken: 'very-secret', log: silentLog }
+    for (const opening of [openLibsqlHttpStore(options), openLibsqlStore(options)]) {
+      const error = await opening.catch((thrown) => thrown)
+      expect(error.message).toMatch(/^failed to open database "http:\/\/127\.0\.0\.1:1": /)
+      expect(error.message).not.toContain('very-secret')
+    }
+  })
+})
