@@ -6,7 +6,7 @@ import { KnownBundles } from '../server/known-bundles.ts'
 import { isOnce } from '../server/once.ts'
 import type { Server } from '../server/server.ts'
 import { connectHandler } from '../transport/fetch.ts'
-import type { TlsClientAuth } from '../transport/front.ts'
+import { type Fronts, frontsOf, type TlsClientAuth } from '../transport/front.ts'
 import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
 import { exchangeDoors } from './exchange.ts'
@@ -67,11 +67,21 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     issuer,
   })
   const exchange = exchangeDoors(server, clock)
+  const fronts = frontsOf(options.fronts ?? [])
   return async (request, address, tls) => {
     const answer = await api(request, address, tls)
     if (answer) return answer
     const here = below(request, basePath)
-    return (await exchange(here, address)) ?? documents(here)
+    return (await exchange(here, clientOf(fronts, request, address, tls))) ?? documents(here)
+  }
+}
+
+/** The address that calls of the exchange are counted by. A request with a secret that is no front's comes from whoever connected. */
+function clientOf(fronts: Fronts, { headers }: Request, address: string, tls: TlsClientAuth | undefined): string {
+  try {
+    return fronts.arrivalOf(headers, address, tls).address
+  } catch {
+    return address
   }
 }
 

@@ -34,6 +34,16 @@ afterEach(() => void lines.splice(0))
 const server = await testServer({
   adminIds: [spiffeId(TD, '/admin')],
   auditEnabled: true,
+  exchange: [
+    {
+      name: 'any',
+      type: 'oidc',
+      audience: 'x',
+      issuer: 'https://idp.example.org',
+      claims: ['sub'],
+      allow: { sub: ['me'] },
+    },
+  ],
   log: remember({}),
 })
 const { deps, store, clock } = server
@@ -139,7 +149,7 @@ const rows: readonly (readonly [who: string, make: () => Promise<Credential> | C
   ['an administrator by X509-SVID', () => by(admin), [COUNT, TOKEN]],
   ['an administrator by WIT-SVID', () => wit('/admin'), [COUNT, TOKEN]],
   ['an agent', async () => by(await agent('good')), [AUTHORIZED]],
-  ['the WIT-SVID of an agent', async () => (await agent('wit'), wit(agentPath)), []],
+  ['the WIT-SVID of an agent', () => agent('wit').then(() => wit(agentPath)), []],
   ['a workload by X509-SVID', () => by(workload), []],
   ['a workload by WIT-SVID', () => wit('/web'), []],
 ]
@@ -320,4 +330,19 @@ test.each<[string, () => Promise<Sent> | Sent, RegExp]>([
 test('a signature counts, whatever a front adds to it', async () => {
   const headers = { ...(await signature(await wit('/admin'))), ...byFront(workload) }
   expect(await outcome(send({ headers }))).toBe('OK')
+})
+
+test.each([
+  [{ 'turret-front-secret': SECRET, 'x-forwarded-for': '203.0.113.9' }, '203.0.113.9'],
+  [{ 'turret-front-secret': 'x', 'x-forwarded-for': '203.0.113.9' }, '10.0.0.9'],
+])('the doors of the exchange know from where a client is: %j', async (headers, address) => {
+  const form = new URLSearchParams({
+    grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+    subject_token_type: 'urn:ietf:params:oauth:token-type:jwt',
+    subject_token: 'a.b.c',
+    audience: 'db',
+  })
+  const request = new Request('http://inside/v1/token', { method: 'POST', headers: headers as never, body: form })
+  expect((await app(request, '10.0.0.9')).status).toBe(400)
+  expect(lines.find(({ message }) => message === 'API accessed')?.caller_addr).toBe(address)
 })
