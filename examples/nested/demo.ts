@@ -55,7 +55,7 @@ const environment = {
   NESTEDA_PORT: `${portA}`,
   NESTEDB_PORT: `${portB}`,
   // `deno task demo` starts them with the Deno that runs it.
-  TURRET_RUNTIME: options.runtime === 'deno' && process.versions.deno ? process.execPath : options.runtime,
+  TURRET_RUNTIME: options.runtime !== 'node' && process.versions[options.runtime] ? process.execPath : options.runtime,
 }
 const processes = new Processes(environment)
 let ending: Promise<void> | undefined
