@@ -9,10 +9,11 @@ export interface RateLimitOptions {
   readonly perSecond: number
   readonly clock: Clock
   readonly wait: Wait
+  /** Who would have to wait longer is refused, which bounds what is queued from one address; default 5 minutes. */
+  readonly longestWaitMs?: number
 }
 
 const GENERATION_MS = 60_000
-/** Nobody waits longer than this for a turn: what is queued from one address stays bounded. */
 const LONGEST_WAIT_MS = 5 * 60_000
 
 interface Bucket {
@@ -59,7 +60,7 @@ export class RateLimiter {
       return undefined
     }
     const waitMs = (-tokens * 1000) / perSecond
-    if (waitMs > LONGEST_WAIT_MS) {
+    if (waitMs > (this.#options.longestWaitMs ?? LONGEST_WAIT_MS)) {
       throw new StatusError('RESOURCE_EXHAUSTED', `rate: Wait(n=${cost}) would exceed context deadline`)
     }
     bucket.tokens = tokens

@@ -37,6 +37,8 @@ const LIMITS = [
     // From behind one address come whole clusters of build machines; a verification costs less than a signature.
     perSecond: 50,
     switch: 'limitAttestation',
+    // Strangers with large requests: few of them may wait.
+    longestWaitMs: 2_000,
     paths: [`${EXCHANGE}ExchangeX509`, `${EXCHANGE}ExchangeJWT`, `${EXCHANGE}ExchangeWIT`],
   },
   { perSecond: 500, switch: undefined, paths: [`${BUNDLE}PublishJWTAuthority`, `${BUNDLE}PublishWITAuthority`] },
@@ -49,7 +51,12 @@ export function serverPipeline(options: PipelineOptions): Pipeline<ServerDeps> {
   const limiters = new Map<string, RateLimiter>()
   for (const limit of LIMITS) {
     if (limit.switch !== undefined && options[limit.switch] === false) continue
-    const limiter = new RateLimiter({ perSecond: limit.perSecond, clock, wait })
+    const limiter = new RateLimiter({
+      perSecond: limit.perSecond,
+      clock,
+      wait,
+      ...('longestWaitMs' in limit ? { longestWaitMs: limit.longestWaitMs } : {}),
+    })
     for (const path of limit.paths) limiters.set(path, limiter)
   }
   return {

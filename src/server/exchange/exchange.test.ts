@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { createHash, generateKeyPairSync, sign as signData } from 'node:crypto'
+import fc from 'fast-check'
 import {
   type CryptoKey,
   calculateJwkThumbprint,
@@ -22,6 +23,7 @@ import { StatusError } from '../../core/error.ts'
 import type { ExchangeSourceOptions } from '../../core/exchange.ts'
 import { jwkThumbprint } from '../../core/jwk.ts'
 import { jwtSigner, signJwtSvid } from '../../core/jwt-svid.ts'
+import type { Signer } from '../../core/key-type.ts'
 import type { Log, LogFields } from '../../core/log.ts'
 import { parseSpiffeId, type SpiffeId, spiffeId } from '../../core/spiffe-id.ts'
 import { parseTrustDomain } from '../../core/trust-domain.ts'
@@ -255,6 +257,12 @@ const b64 = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('bas
 test.each<[string, () => Promise<string> | string, string]>([
   ['another audience', () => token({ aud: 'sts.amazonaws.com' }), 'issuer, or for an audience, that is not known'],
   ['no audience', () => token({ aud: undefined }), 'issuer, or for an audience, that is not known'],
+  [
+    'somebody else as audience, too',
+    () => token({ aud: [AUDIENCE, 'https://other.example'] }),
+    'for other audiences, too',
+  ],
+  ['an audience that is no text', () => token({ aud: [AUDIENCE, 1] as never }), 'for other audiences, too'],
   ['an audience that only starts alike', () => token({ aud: `${AUDIENCE}.evil.example` }), 'that is not known'],
   ['a foreign issuer', () => token({ iss: 'https://evil.example' }), 'issuer, or for an audience, that is not known'],
   ['an issuer that is spelled otherwise', () => token({ iss: `${issuer.url}/` }), 'that is not known'],
@@ -399,6 +407,57 @@ test.each<[string, Parameters<typeof server>[0], 'allowAdmin' | 'allowDownstream
   const other = switchName === 'allowAdmin' ? 'allowDownstream' : 'allowAdmin'
   expect(await rejection(x509(await server({ ...options, source: { [other]: true } }), await token()))).toBe(outcome)
   expect(await rejection(x509(await server({ ...options, source: { [switchName]: true } }), await token()))).toBe('OK')
+})
+
+test('fifty requests a second come from one address, and a hundred may wait', async () => {
+  const waits: number[] = []
+  const at = await testServer({ exchange: [source()], wait: async (ms) => void waits.push(ms) })
+  const outcomes = await Promise.all(Array.from({ length: 200 }, () => rejection(jwt(at, 'a.b.c'))))
+  expect(outcomes.filter((outcome) => outcome.startsWith('UNAUTHENTICATED'))).toHaveLength(150)
+  expect(outcomes.filter((outcome) => outcome.startsWith('RESOURCE_EXHAUSTED'))).toHaveLength(50)
+  expect(waits).toHaveLength(100)
+})
+
+test('a CSR with a small RSA key is refused', async () => {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  const small: Signer = {
+    keyType: 'rsa-2048',
+    publicKey: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' })),
+    sign: (data) => new Uint8Array(signData('sha256', data, privateKey)),
+  }
+  const weak = await createCsr({ subject: SUBJECT }, small)
+  expect(await rejection(x509(await server(), await token(), { csr: weak }))).toBe(
+    'INVALID_ARGUMENT: invalid CSR: RSA key has 1024 bits; 2048 to 8192 are allowed',
+  )
+})
+
+test('whatever comes is refused with a reason, and is no bug', async () => {
+  const at = await testServer({ exchange: [source()], witSvids: true, limitAttestation: false })
+  const good = (await token()).split('.')
+  const part = fc.oneof(
+    fc.constantFrom(...good, ''),
+    fc.json().map((text) => Buffer.from(text).toString('base64url')),
+    fc.string(),
+  )
+  const texts = fc.oneof(
+    fc.string(),
+    fc.array(part, { minLength: 2, maxLength: 4 }).map((parts) => parts.join('.')),
+  )
+  await fc.assert(
+    fc.asyncProperty(texts, texts, fc.uint8Array(), async (text, keyProof, bytes) => {
+      for (const attempt of [
+        jwt(at, text, { keyProof }),
+        x509(at, text, { csr: bytes }),
+        wit(at, text, { keyProof }),
+      ]) {
+        expect(await rejection(attempt)).toMatch(/^(UNAUTHENTICATED|INVALID_ARGUMENT|PERMISSION_DENIED): /)
+      }
+      const fresh = await token()
+      expect(await rejection(wit(at, fresh, { keyProof }))).toMatch(/^(UNAUTHENTICATED|INVALID_ARGUMENT): /)
+      expect(await rejection(x509(at, fresh, { csr: bytes }))).toMatch(/^INVALID_ARGUMENT: /)
+    }),
+    { numRuns: 60 },
+  )
 })
 
 // Keys.

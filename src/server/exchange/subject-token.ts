@@ -13,7 +13,8 @@ const MAX_TOKEN_LENGTH = 16 * 1024
 export interface SubjectToken {
   readonly text: string
   readonly parsed: ParsedJwt
-  readonly audiences: readonly string[]
+  /** As they came: members may be anything. */
+  readonly audiences: readonly unknown[]
 }
 
 /** @throws StatusError INVALID_ARGUMENT, UNAUTHENTICATED; nothing of the token is in their texts */
@@ -28,8 +29,7 @@ export function readSubjectToken(text: string): SubjectToken {
     throw refused('the token is malformed, or its algorithm is none that is taken')
   }
   const { aud } = parsed.claims
-  const list: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
-  return { text, parsed, audiences: list.filter((name) => typeof name === 'string') }
+  return { text, parsed, audiences: Array.isArray(aud) ? aud : [aud] }
 }
 
 /**
@@ -56,13 +56,17 @@ function isIssuedFor({ issuer, trustDomain }: VerifiableSource, { parsed }: Subj
 }
 
 function candidateAudiences({ audience }: VerifiableSource, { audiences }: SubjectToken): readonly string[] {
-  return audiences.filter((name) => name === audience || name.startsWith(`${audience}#`))
+  return audiences
+    .filter((name) => typeof name === 'string')
+    .filter((name) => name === audience || name.startsWith(`${audience}#`))
 }
 
 /** @throws StatusError UNAUTHENTICATED, UNAVAILABLE */
 export function verifySubjectToken(source: VerifiableSource, token: SubjectToken): Promise<VerifiedToken> {
   const audiences = candidateAudiences(source, token)
   if (audiences.length === 0) throw refused('the token is for another audience')
+  // Whoever else it is for has seen it, or will, and could come with it.
+  if (audiences.length < token.audiences.length) throw refused('the token is for other audiences, too')
   return source.verifier.verify(token.text, {
     audiences,
     maxAgeSeconds: source.maxTokenAgeSeconds,

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PLATFORM_TOKENS } from '../../../test/support/platform-tokens.ts'
 import type { ExchangeSourceOptions } from '../../core/exchange.ts'
@@ -78,6 +79,34 @@ test('an address that was not verified makes no selector', () => {
   for (const email_verified of [false, 'true', undefined]) {
     expect(earned('google', google, { sub: '1', email: 'a@b', email_verified })).toEqual(['sub:1'])
   }
+})
+
+test('claims of any shape make selectors that entries can have, or none', () => {
+  const value = fc.jsonValue()
+  const claims = fc.dictionary(
+    fc.constantFrom(
+      'repository_id',
+      'kubernetes.io',
+      'google',
+      'sub',
+      'email',
+      'email_verified',
+      'https://sts.amazonaws.com/',
+      'job_workflow_ref',
+      'ci_config_ref_uri',
+      'ref',
+      'ref_type',
+      'org',
+    ),
+    value,
+  )
+  fc.assert(
+    fc.property(claims, (given) => {
+      for (const { type, source: more } of PLATFORM_TOKENS) {
+        for (const text of earned(type, more, given)) expect(text).toMatch(/^[^:]+:.+$/)
+      }
+    }),
+  )
 })
 
 test('inherited members are no claims', () => {
