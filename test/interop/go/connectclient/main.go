@@ -67,14 +67,19 @@ func (c caller) unary(name, service, method, request string, options ...connect.
 		return
 	}
 	fields := ""
-	answer.Msg.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		if field.IsList() {
+	// In their order: Range has none.
+	all := descriptor.Output().Fields()
+	for i := 0; i < all.Len(); i++ {
+		field := all.Get(i)
+		if !answer.Msg.Has(field) {
+			continue
+		}
+		if value := answer.Msg.Get(field); field.IsList() {
 			fields += fmt.Sprintf(" %s=%d", field.Name(), value.List().Len())
 		} else {
 			fields += fmt.Sprintf(" %s=%v", field.Name(), value)
 		}
-		return true
-	})
+	}
 	fmt.Printf("%s: OK%s\n", name, fields)
 }
 
