@@ -5,7 +5,7 @@ import { webCryptoVerifier } from '../src/core/public-key.ts'
 import { rememberingVerifier } from '../src/core/remembering-verifier.ts'
 import type { Store } from '../src/core/store.ts'
 import { generateWebCryptoSigner } from '../src/core/web-crypto-signer.ts'
-import { type HttpApp, httpApp } from '../src/http/app.ts'
+import { type HttpApp, httpApp, SEAL_PURPOSE } from '../src/http/app.ts'
 import { databaseKeyManager } from '../src/plugins/keymanager/database.ts'
 import { oidcAdmins } from '../src/plugins/oidc/admins.ts'
 import { tokenIssuers } from '../src/plugins/oidc/issuers.ts'
@@ -14,7 +14,7 @@ import type { Trust } from '../src/server/trust.ts'
 import type { TlsClientAuth } from '../src/transport/front.ts'
 import { consoleLog } from './console-log.ts'
 import { settingsOf, type TurretHost, type TurretOptions } from './options.ts'
-import { keyEncryptionKeys, sealSecretOf } from './wrapping-keys.ts'
+import { keyEncryptionKeys } from './wrapping-keys.ts'
 
 export type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 export { openD1Store } from '../src/store/d1.ts'
@@ -168,11 +168,10 @@ async function assemble(
     log,
   }
   const { keys } = options
-  const keks = typeof keys === 'function' ? [] : keyEncryptionKeys(keys)
   const keyManager =
     typeof keys === 'function'
       ? await keys(host, store)
-      : await databaseKeyManager({ trustDomain, keys: store.keys, keks })
+      : await databaseKeyManager({ trustDomain, keys: store.keys, keks: keyEncryptionKeys(keys) })
   const attestors = (options.nodeAttestors ?? []).map((make) => make(host))
   const server = await assembleServer(settings, {
     store,
@@ -202,9 +201,10 @@ async function assemble(
     operatorKeys: options.operatorKeys,
     fronts: options.fronts,
     verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock }) : undefined,
-    sealSecret: keks[0]
-      ? await sealSecretOf(keks[0])
-      : (options.sealSecret ?? crypto.getRandomValues(new Uint8Array(32))),
+    sealSecret:
+      (await keyManager.shared?.secret?.(SEAL_PURPOSE)) ??
+      options.sealSecret ??
+      crypto.getRandomValues(new Uint8Array(32)),
     uses: store.uses,
     verify,
     clock,

@@ -26,6 +26,8 @@ export interface SharedKeys {
   readonly needsRewrap: boolean
   /** Wraps those anew. */
   rewrap(keys: WrappedKeyStore): Promise<void>
+  /** 32 bytes that the servers know who have these keys, another secret for each purpose. Absent: there is none. */
+  secret?(purpose: string): Promise<Uint8Array>
 }
 
 /** What node attestation proved. `spiffeId` lies below `/spire/agent/<type>/`. */

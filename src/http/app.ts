@@ -29,6 +29,9 @@ export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'v
   readonly log: Log
 }
 
+/** What the key manager's secret for seals is called. */
+export const SEAL_PURPOSE = 'seal of attestations'
+
 /**
  * @param address of whoever connected, without port; empty if unknown
  * @param tls what the platform knows of a client certificate

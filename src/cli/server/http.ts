@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { HttpOptions } from '../../config/http.ts'
 import { errorMessage } from '../../core/error.ts'
-import { type HttpAppOptions, httpApp } from '../../http/app.ts'
+import type { KeyManager } from '../../core/plugin.ts'
+import { type HttpAppOptions, httpApp, SEAL_PURPOSE } from '../../http/app.ts'
 import { oidcAdmins } from '../../plugins/oidc/admins.ts'
 import type { Server } from '../../server/server.ts'
 import { CommandError } from '../failure.ts'
@@ -12,7 +13,10 @@ import { CommandError } from '../failure.ts'
 /** Serves the HTTP app on a listener of Node. @returns stops it */
 export async function serveHttp(
   options: HttpOptions,
-  plane: { readonly server: Server } & Pick<HttpAppOptions, 'verify' | 'clock' | 'log'>,
+  plane: { readonly server: Server; readonly keyManager: KeyManager } & Pick<
+    HttpAppOptions,
+    'verify' | 'clock' | 'log'
+  >,
 ): Promise<() => Promise<void>> {
   const app = httpApp({
     ...plane,
@@ -21,7 +25,7 @@ export async function serveHttp(
     operatorKeys: options.operatorKeys,
     fronts: options.fronts,
     verifyOperatorToken: options.oidcAdmins.length === 0 ? undefined : oidcAdmins(options.oidcAdmins, plane),
-    sealSecret: randomBytes(32),
+    sealSecret: (await plane.keyManager.shared?.secret?.(SEAL_PURPOSE)) ?? randomBytes(32),
     uses: plane.server.deps.store.uses,
   })
   const server = createAdaptorServer({

@@ -144,7 +144,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     : async () => {}
 
   const stopHttp = options.http
-    ? await serveHttp(options.http, { server, verify, clock, log: endpointLog })
+    ? await serveHttp(options.http, { server, keyManager: plugins.keyManager, verify, clock, log: endpointLog })
     : async () => {}
 
   // Where replicas share keys, looking this often means that no signature has to wait for the database, and that their new roots are

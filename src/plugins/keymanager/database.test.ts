@@ -184,3 +184,16 @@ test('a key-encryption key is read from hex and base64, and nothing else', () =>
     expect(String(error)).toBe('Error: a key-encryption key is 32 bytes in hex or base64')
   }
 })
+
+test('whoever has the key-encryption key has the same secrets, one for each purpose', async () => {
+  const secret = async (purpose: string, ...keks: KeyEncryptionKey[]) =>
+    (await open(memoryWrappedKeys(), ...keks)).shared!.secret!(purpose)
+  const first = await secret('seal', kek('1'))
+  expect(first).toHaveLength(32)
+  expect(await secret('seal', kek('1'))).toEqual(first)
+  expect(await secret('seal', kek('1'), kek('2'))).toEqual(first)
+  expect(await secret('other', kek('1'))).not.toEqual(first)
+  expect(await secret('seal', kek('2'))).not.toEqual(first)
+  const key = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt'])
+  expect(await secret('seal', { version: '1', key })).toEqual(await secret('seal', { version: '1', key }))
+})

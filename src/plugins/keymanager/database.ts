@@ -27,6 +27,7 @@ export interface DatabaseKeyManagerOptions {
 interface Vault {
   readonly trustDomain: TrustDomain
   readonly newest: string
+  readonly secret: (purpose: string) => Promise<Uint8Array>
   readonly keks: ReadonlyMap<string, CryptoKey>
   readonly importKey: NonNullable<DatabaseKeyManagerOptions['importKey']>
   /** Opened keys by name: a key is unwrapped once, and again when another one has its name. */
@@ -56,8 +57,32 @@ export async function databaseKeyManager(options: DatabaseKeyManagerOptions): Pr
     if (imported.has(version)) throw new Error(`version "${version}" of the key-encryption key is configured twice`)
     imported.set(version, await importKek(version, key))
   }
-  const vault: Vault = { trustDomain, newest, keks: imported, importKey, opened: new Map(), needsRewrap: false }
+  const secret = (purpose: string) => secretOf(keks[0]!, purpose)
+  const vault: Vault = { trustDomain, newest, secret, keks: imported, importKey, opened: new Map(), needsRewrap: false }
   return managerOf(vault, keys)
+}
+
+/**
+ * A secret for one purpose from a key-encryption key, 32 bytes, the same wherever that key is.
+ *
+ * A key that cannot be exported stands for what it makes of a fixed block: AES in counter mode under a nonce that is used for nothing else
+ * and whose output stays here.
+ */
+export async function secretOf({ key }: KeyEncryptionKey, purpose: string): Promise<Uint8Array> {
+  const material = key instanceof Uint8Array ? key : await keystream(key)
+  const imported = await crypto.subtle.importKey('raw', material as BufferSource, 'HKDF', false, ['deriveBits'])
+  const parameters = {
+    name: 'HKDF',
+    hash: 'SHA-256',
+    salt: new Uint8Array(0),
+    info: utf8(`turret key-encryption key: ${purpose}`) as BufferSource,
+  }
+  return new Uint8Array(await crypto.subtle.deriveBits(parameters, imported, 256))
+}
+
+async function keystream(key: CryptoKey): Promise<Uint8Array> {
+  const nonce = utf8('turret seal!') as BufferSource
+  return new Uint8Array(await crypto.subtle.encrypt({ name: 'AES-GCM', iv: nonce }, key, new Uint8Array(32)))
 }
 
 function managerOf(vault: Vault, keys: WrappedKeyStore): KeyManager {
@@ -68,6 +93,7 @@ function managerOf(vault: Vault, keys: WrappedKeyStore): KeyManager {
       return vault.needsRewrap
     },
     rewrap: (store) => rewrap(vault, store),
+    secret: vault.secret,
   }
 
   async function generateKey(id: string, keyType: KeyType): Promise<Signer> {
