@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { errorMessage } from '../core/error.ts'
 import { parseSpiffeId, pathOf, trustDomainOf } from '../core/spiffe-id.ts'
 import type { CommandContext } from './command.ts'
 import { CommandError, fileError } from './failure.ts'
@@ -47,7 +48,7 @@ export function complaining<T>(prefix: string, check: () => T): T {
   try {
     return check()
   } catch (error) {
-    throw new CommandError(`${prefix}: ${(error as Error).message}`, { cause: error })
+    throw new CommandError(`${prefix}: ${errorMessage(error)}`, { cause: error })
   }
 }
 

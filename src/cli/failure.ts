@@ -1,4 +1,4 @@
-import { STATUS_CODES, StatusError } from '../core/error.ts'
+import { FILE_REASONS, STATUS_CODES, StatusError } from '../core/error.ts'
 
 /** A failure whose message is all the user needs; a command that throws it ends with exit code 1. */
 export class CommandError extends Error {}
@@ -22,16 +22,6 @@ export function codeName(code: number): string {
 /** What a failed call looks like to the user: grpc-go's text of a status. */
 export function rpcErrorText(error: StatusError): string {
   return `rpc error: code = ${codeName(STATUS_CODES[error.code])} desc = ${error.message}`
-}
-
-const FILE_REASONS: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file or directory',
-  EACCES: 'permission denied',
-  EISDIR: 'is a directory',
-  ENOTDIR: 'not a directory',
-  EEXIST: 'file exists',
-  EROFS: 'read-only file system',
-  ENOSPC: 'no space left on device',
 }
 
 /** Go's text of a failed file operation, `open /x: no such file or directory`; other errors come back as they are. */

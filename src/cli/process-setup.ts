@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { expandEnv } from '../config/expand-env.ts'
 import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
 import { ConfigError } from '../config/hcl.ts'
+import type { LoggingOptions } from '../config/logging.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import { NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
@@ -11,30 +12,32 @@ import { openLog, type ProcessLog } from './logger.ts'
 
 /**
  * Reads a configuration and turns it into options.
- * @throws CommandError with the text for the operator; unknown keys are on the log by then
+ * @param onUnknown before it is thrown that there are unknown keys; puts them on the log
+ * @throws CommandError with the text for the operator
  */
 export function loadConfig<T>(
   path: string,
   expand: boolean,
   environment: Readonly<Record<string, string | undefined>>,
   read: (text: string, name: string) => T,
+  onUnknown = (error: UnknownConfigError) =>
+    logNotices(error.notices, openLog({ level: 'info', format: '', file: '', sourceLocation: false }).log),
 ): T {
   let text: string
   try {
-    text = readFileSync(path, 'utf8')
+    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path))
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT')
       throw new CommandError(`could not find config file ${resolve(path)}: please use the -config flag`)
+    if (error instanceof TypeError)
+      throw new CommandError(`unable to decode configuration at ${JSON.stringify(path)}: illegal UTF-8 encoding`)
     throw new CommandError(`unable to read configuration at ${JSON.stringify(path)}: ${errorMessage(error)}`)
   }
   try {
     return read(expand ? expandEnv(text, environment) : text, path)
   } catch (error) {
-    if (error instanceof UnknownConfigError) {
-      const { log } = openLog({ level: 'info', format: '', file: '', sourceLocation: false })
-      logNotices(error.notices, log)
-    }
+    if (error instanceof UnknownConfigError) onUnknown(error)
     if (error instanceof ConfigError) throw new CommandError(error.message)
     throw error
   }
@@ -45,6 +48,15 @@ export function checkRuntime(options: { readonly requirePqKem: boolean }): void 
   const unfit = unfitRuntime()
   if (unfit !== undefined) throw new CommandError(unfit)
   if (options.requirePqKem && PQ_GROUPS === undefined) throw new CommandError(NO_PQ_GROUPS)
+}
+
+/** @throws CommandError if the file of the log cannot be opened */
+export function openProcessLog(options: LoggingOptions): ProcessLog {
+  try {
+    return openLog(options)
+  } catch (error) {
+    throw new CommandError(errorMessage(error))
+  }
 }
 
 export function logNotices(notices: readonly ConfigNotice[], log: Log): void {

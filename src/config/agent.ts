@@ -1,11 +1,13 @@
 import { errorMessage } from '../core/error.ts'
 import type { KeyType } from '../core/key-type.ts'
-import { parseSpiffeId, requireMember, type SpiffeId } from '../core/spiffe-id.ts'
+import { parseSpiffeId, type SpiffeId, trustDomainOf } from '../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
+import { BROKER, checkBroker } from './broker.ts'
 import type { Fields } from './decode.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import {
   type ConfigNotice,
+  checkFeatureFlags,
   HEALTH_CHECKS,
   type HealthCheckOptions,
   readConfigFile,
@@ -93,7 +95,6 @@ export interface AgentFlags {
   readonly allowUnauthenticatedVerifiers?: boolean
   readonly disableWorkloadAPI?: boolean
   readonly disableSDSAPI?: boolean
-  readonly allowUnknownConfig?: boolean
 }
 
 const RATE_LIMITS = {
@@ -159,13 +160,19 @@ const FIELDS = {
       admin_named_pipe_name: 'string',
       feature_flags: 'strings',
       ratelimit: RATE_LIMITS,
-      broker: 'any',
+      broker: BROKER,
     },
   },
   plugins: 'any',
   telemetry: TELEMETRY,
   health_checks: HEALTH_CHECKS,
 } as const satisfies Fields
+
+const SAME_BUNDLE_NAMES: ConfigNotice = {
+  level: 'warn',
+  message:
+    'The "default_bundle_name" and "default_all_bundles_name" configurables have the same value. "default_all_bundles_name" will be ignored. Please configure distinct values or use the defaults. This will be a configuration error in a future release.',
+}
 
 const DEFAULT_SOCKET = '/tmp/spire-agent/public/api.sock'
 const MINIMUM_AVAILABILITY_TARGET = 24 * 3600
@@ -182,6 +189,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
   const { values, unknown } = readConfigFile(text, name, FIELDS)
   const agent = values.agent ?? {}
   const experimental = agent.experimental ?? {}
+  checkFeatureFlags(experimental.feature_flags)
   const joinToken = flags.joinToken || agent.join_token || undefined
   const joinTokenFile = flags.joinTokenFile || agent.join_token_file || undefined
   const serverAddress = flags.serverAddress || agent.server_address || ''
@@ -256,12 +264,19 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     )
   }
   const keyType = agent.workload_x509_svid_key_type || 'ec-p256'
-  if (!WORKLOAD_KEY_TYPES.has(keyType)) throw new ConfigError(`unsupported key type: ${JSON.stringify(keyType)}`)
+  if (!WORKLOAD_KEY_TYPES.has(keyType.toLowerCase())) {
+    throw new ConfigError(`key type "${keyType}" is unknown; must be one of [rsa-2048, ec-p256, ec-p384]`)
+  }
+  const sds = {
+    default_bundle_name: agent.sds?.default_bundle_name || 'ROOTCA',
+    default_all_bundles_name: agent.sds?.default_all_bundles_name || 'ALL',
+  }
   const plugins = readPlugins(values.plugins)
-  if (unknown.length > 0 && !flags.allowUnknownConfig) throw new UnknownConfigError(unknownKeyNotices(unknown))
+  if (unknown.length > 0) throw new UnknownConfigError(unknownKeyNotices(unknown))
   const delegates = (agent.authorized_delegates ?? []).map((id) =>
-    prefixed('error validating authorized delegate', () => requireMember(parseSpiffeId(id), trustDomain)),
+    prefixed('error validating authorized delegate', () => delegateId(id, trustDomain)),
   )
+  if (experimental.broker) checkBroker(experimental.broker)
   const target = agent.availability_target
   const availabilityTarget = target ? prefixed('unable to parse availability_target', () => parseDuration(target)) : 0
   if (target && availabilityTarget < MINIMUM_AVAILABILITY_TARGET)
@@ -290,7 +305,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     x509SvidCacheMaxSize: agent.x509_svid_cache_max_size || 1000,
     jwtSvidCacheMaxSize: agent.jwt_svid_cache_max_size || 1000,
     availabilityTargetSeconds: availabilityTarget,
-    workloadX509SvidKeyType: keyType as KeyType,
+    workloadX509SvidKeyType: keyType.toLowerCase() as KeyType,
     allowUnauthenticatedVerifiers:
       (flags.allowUnauthenticatedVerifiers || agent.allow_unauthenticated_verifiers) ?? false,
     allowedForeignJwtClaims: agent.allowed_foreign_jwt_claims ?? [],
@@ -303,7 +318,6 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     plugins,
     healthChecks: readHealthChecks(values.health_checks),
     notices: [
-      ...(agent.experimental ? [EXPERIMENTAL_NOTICE] : []),
       ...(experimental.jwt_svid_cache_hit_timeout
         ? [{ level: 'warn', message: "The use of 'jwt_svid_cache_hit_timeout' is experimental" } as const]
         : []),
@@ -317,8 +331,16 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
               fields: { alert: true, alert_type: 'deprecated_config' },
             } as const,
           ]),
+      ...(sds.default_bundle_name === sds.default_all_bundles_name ? [SAME_BUNDLE_NAMES] : []),
+      ...(agent.experimental ? [EXPERIMENTAL_NOTICE] : []),
     ],
   }
+}
+
+function delegateId(text: string, trustDomain: TrustDomain): SpiffeId {
+  const id = parseSpiffeId(text)
+  if (trustDomainOf(id) === trustDomain) return id
+  throw new ConfigError(`SPIFFE ID "${id}" is not a member of trust domain "${trustDomain}"`)
 }
 
 /** What a configuration says of the first trust; empty texts and false for what it does not say. */

@@ -133,8 +133,42 @@ test.each<[() => unknown, string]>([
   [() => front('carrier = "aws_alb" address = "10.0.0.1"'), 'unknown key "address"'],
   [
     () => readServerConfig('server {', 'a.conf'),
-    'unable to decode configuration at "a.conf": At 1:9: object expected closing RBRACE got: EOF',
+    'unable to decode configuration at "a.conf": At 1:10: object expected closing RBRACE got: EOF',
   ],
+  [() => server('federation { federates_with "b" { } }'), 'federates_with["b"].bundle_endpoint_url must be configured'],
+  [
+    () => server('federation { federates_with "b" { bundle_endpoint_url = "http://b" } }'),
+    'bundle_endpoint_url must use the HTTPS protocol; URL found: "http://b"',
+  ],
+  [
+    () => server('federation { federates_with "b" { bundle_endpoint_url = "https://b" } }'),
+    'federation configuration for trust domain "b": missing bundle endpoint configuration',
+  ],
+  [
+    () =>
+      server(
+        'federation { federates_with "b" { bundle_endpoint_url = "https://b" bundle_endpoint_profile "https_spiffe" { } } }',
+      ),
+    'error parsing federation relationship for trust domain "b": could not get endpoint SPIFFE ID: cannot be empty',
+  ],
+  [
+    () => server('federation { bundle_endpoint { port = 1 profile "https_web" { } } }'),
+    "malformed https_web profile configuration: 'acme' or 'serving_cert_file' is required",
+  ],
+  [
+    () => server('federation { bundle_endpoint { port = 1 profile "other" { } } }'),
+    'unknown bundle endpoint profile configured',
+  ],
+  [() => server('bind_port = 65536'), 'could not resolve bind address "0.0.0.0:65536": address 65536: invalid port'],
+  [
+    () => agent('insecure_bootstrap = true experimental { broker { } }'),
+    'experimental.broker requires socket_path, bind_address, or both',
+  ],
+  [
+    () => agent('insecure_bootstrap = true experimental { broker { socket_path = "/x" brokers = [ { } ] } }'),
+    'experimental.broker.brokers[0].id: must be specified',
+  ],
+  [() => agent('experimental { feature_flags = ["x"] }'), 'unknown feature flag(s): [x]'],
   [() => readAgentConfig('agent {}', 'a.conf'), 'plugins section must be configured'],
   [() => readAgentConfig(`agent {} ${PLUGINS}`, 'a.conf'), 'server_address must be configured'],
   [() => readAgentConfig(`agent { server_address = "h" } ${PLUGINS}`, 'a.conf'), 'server_port must be configured'],
@@ -186,7 +220,7 @@ test.each<[() => unknown, string]>([
   ],
   [
     () => agent('insecure_bootstrap = true authorized_delegates = ["spiffe://other.org/x"]'),
-    'error validating authorized delegate: "spiffe://other.org/x" is not a member of trust domain "example.org"',
+    'error validating authorized delegate: SPIFFE ID "spiffe://other.org/x" is not a member of trust domain "example.org"',
   ],
   [
     () => agent('insecure_bootstrap = true server_url = "https://x"'),
@@ -219,7 +253,10 @@ test('unknown keys refuse the file, with the sections they stand in', () => {
       { section: 'health check', keys: 'y' },
     ])
   }
-  expect(readServerConfig(text, 'a.conf', { allowUnknownConfig: true }).trustDomain).toBe('a')
+})
+
+test('brackets around an IPv6 address are no part of it', () => {
+  expect(server('bind_address = "[::1]"').bindAddress).toBe('::1')
 })
 
 test('plugins come in the order of the file, however they are written', () => {

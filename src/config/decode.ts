@@ -81,7 +81,7 @@ function decodeField(items: readonly HclItem[], type: FieldType, options: Decode
       return last.value.text === 'true'
     case 'strings': {
       if (last.value.kind !== 'list')
-        throw configErrorAt(last.value.position, `${options.path}: unknown slice type: ${goType(last.value)}`)
+        throw configErrorAt(last.value.position, `unknown slice type: ${goType(last.value)}`)
       return last.value.items.map((item) => decodeString(item, options.path))
     }
   }
@@ -110,11 +110,11 @@ function objectsOf(item: HclItem, path: string): HclObject[] {
   if (value.kind === 'object') return [value]
   if (value.kind === 'list') {
     return value.items.map((one) => {
-      if (one.kind !== 'object') throw wrongType(one, path)
+      if (one.kind !== 'object') throw notAnObject(value, path)
       return one
     })
   }
-  throw configErrorAt(value.position, `${path}: not an object type for map (${goKind(value)})`)
+  throw notAnObject(value, path)
 }
 
 function decodeString(node: HclNode, path: string): string {
@@ -137,11 +137,11 @@ function wrongType(node: HclNode, path: string): ConfigError {
   return configErrorAt(node.position, `${path}: unknown type ${goType(node)}`)
 }
 
-/** What the Go library calls a node; part of SPIRE's texts. */
-function goType(node: HclNode): string {
-  return node.kind === 'list' ? '*ast.ListType' : node.kind === 'object' ? '*ast.ObjectType' : '*ast.LiteralType'
+function notAnObject(node: HclNode, path: string): ConfigError {
+  return configErrorAt(node.position, `${path}: not an object type for struct (${goType(node)})`)
 }
 
-function goKind(node: HclNode): string {
-  return node.kind === 'list' ? 'List' : 'Literal'
+/** What the Go library calls a node; part of SPIRE's texts. */
+function goType(node: HclNode): string {
+  return node.kind === 'list' ? '*ast.ListType' : node.kind === 'object' ? '*ast.ObjectList' : '*ast.LiteralType'
 }

@@ -9,6 +9,15 @@ export interface ConfigNotice {
   readonly fields?: Readonly<Record<string, string | boolean>>
 }
 
+const KNOWN_FEATURE_FLAGS: ReadonlySet<string> = new Set(['wit-svid', 'i_am_a_test_flag'])
+
+/** @throws ConfigError if there is a feature flag that SPIRE has not */
+export function checkFeatureFlags(flags: readonly string[] = []): void {
+  const unknown = flags.filter((flag) => !KNOWN_FEATURE_FLAGS.has(flag))
+  if (unknown.length > 0)
+    throw new ConfigError(`error loading feature flags: unknown feature flag(s): [${unknown.join(' ')}]`)
+}
+
 /** `health_checks { }`. */
 export const HEALTH_CHECKS = {
   listener_enabled: 'bool',
@@ -71,17 +80,19 @@ const SECTIONS: Readonly<Record<string, string>> = {
   'root.server.ratelimit': 'ratelimit',
   'root.server.federation.bundle_endpoint': 'bundle endpoint',
   'root.server.federation.bundle_endpoint.acme': 'bundle endpoint ACME',
-  'root.agent.experimental.ratelimit': 'experimental.ratelimit',
+  'root.agent.experimental.ratelimit': 'ratelimit',
   'root.agent.experimental.broker': 'experimental.broker',
   'root.telemetry.prometheus': 'Prometheus',
   'root.telemetry.inmem': 'InMem',
   'root.health_checks': 'health check',
 }
 
+/** An empty name: what the pattern's group takes. */
 const LISTED: readonly (readonly [RegExp, string])[] = [
   [/^root\.telemetry\.dogstatsd\[\d+\]$/, 'DogStatsd'],
   [/^root\.telemetry\.statsd\[\d+\]$/, 'Statsd'],
   [/^root\.telemetry\.m3\[\d+\]$/, 'M3'],
+  [/^root\.agent\.(experimental\.broker\.brokers\[\d+\](?:\.allowed_reference_types\[\d+\])?)$/, ''],
 ]
 
 export interface ReadFile<F extends Fields> {
@@ -100,7 +111,7 @@ export function readConfigFile<F extends Fields>(text: string, name: string, fie
     const values = decodeObject(parseHcl(text), fields, {
       path: 'root',
       unknown(path, keys) {
-        const section = SECTIONS[path] ?? LISTED.find(([pattern]) => pattern.test(path))?.[1]
+        const section = SECTIONS[path] ?? listedSection(path)
         if (section) unknown.push({ section, keys })
       },
     })
@@ -109,6 +120,14 @@ export function readConfigFile<F extends Fields>(text: string, name: string, fie
     if (!(error instanceof ConfigError)) throw error
     throw new ConfigError(`unable to decode configuration at ${JSON.stringify(name)}: ${errorMessage(error)}`)
   }
+}
+
+function listedSection(path: string): string | undefined {
+  for (const [pattern, name] of LISTED) {
+    const match = pattern.exec(path)
+    if (match) return name || match[1]
+  }
+  return undefined
 }
 
 /** Notices for unknown keys, which make the configuration unusable. */

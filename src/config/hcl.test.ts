@@ -30,18 +30,23 @@ test.each<[string, string, unknown]>([
 })
 
 test.each([
-  ['server {\n  a = 1\n', 'At 3:1: object expected closing RBRACE got: EOF'],
+  ['server {\n  a = 1\n', 'At 3:2: object expected closing RBRACE got: EOF'],
   ['a = ', 'At 1:5: Unknown token: 1:5 EOF '],
-  ['= 1', 'At 1:1: expected to find at least one object key!'],
+  ['= 1', 'At 1:1: no object keys found!'],
   ['{ = 1', 'At 1:3: expected: STRING got: ILLEGAL'],
   ['a b = 1', 'At 1:5: nested object expected: LBRACE got: ASSIGN'],
   ['a', "At 1:2: key 'a' expected start of object ('{') or assignment ('=')"],
   ['a = [1 2]', 'At 1:8: error parsing list, expected comma or list end, got: NUMBER'],
-  ['a = "x', 'At 1:5: literal not terminated'],
-  ['a = "x\ny"', 'At 1:5: literal not terminated'],
-  ['a = ^', 'At 1:5: illegal character'],
-  ['/* never', 'At 1:1: comment not terminated'],
-  ['a = <<EOF\nx', 'At 1:5: heredoc not terminated'],
+  ['a = "x', 'At 1:7: literal not terminated'],
+  ['a = "x\ny"', 'At 1:7: literal not terminated'],
+  ['a = ^', 'At 1:5: illegal char'],
+  ['/* never', 'At 1:9: comment not terminated'],
+  ['a = @', "At 1:5: expected '/' for comment"],
+  ['a = "\\q"', 'At 1:7: illegal char escape'],
+  ['s { a "b" }', "At 1:11: key 'a \"b\"' expected start of object ('{') or assignment ('=')"],
+  ['a = 08', 'At 1:7: illegal octal number'],
+  ['true = 1', 'At 1:1: expected: IDENT | STRING | ASSIGN | LBRACE got: BOOL'],
+  ['a = <<EOF\nx', 'At 2:2: heredoc not terminated'],
 ])('%j is refused with its place', (text, message) => {
   expect(() => parseHcl(text)).toThrow(text.startsWith('{') ? /At 1:3/ : message)
 })
@@ -122,10 +127,10 @@ test.each<[string, string, unknown]>([
 test.each([
   ['server { on = "true" }', 'At 1:15: root.server.on: unknown type *ast.LiteralType'],
   ['server { on = 1 }', 'root.server.on: unknown type *ast.LiteralType'],
-  ['server { names = "x" }', 'root.server.names: unknown slice type: *ast.LiteralType'],
+  ['server { names = "x" }', 'At 1:18: unknown slice type: *ast.LiteralType'],
   ['server { port = "abc" }', 'strconv.ParseInt: parsing "abc": invalid syntax'],
   ['server { name = ["x"] }', 'root.server.name: unknown type for string *ast.ListType'],
-  ['server = 5', 'root.server: not an object type for map'],
+  ['server = 5', 'root.server: not an object type for struct (*ast.LiteralType)'],
 ])('decoding refuses %j', (text, message) => {
   expect(() => decode(text)).toThrow(message)
 })

@@ -117,13 +117,14 @@ class Scanner {
     const position = this.#position()
     const char = this.#text[this.#offset]
     if (char === undefined) return { type: 'EOF', text: '', position }
-    if (char === '"') return { type: 'STRING', text: this.#string(position), position }
+    if (char === '"') return { type: 'STRING', text: this.#string(), position }
     if (!this.#json && char === '<' && this.#text[this.#offset + 1] === '<')
-      return { type: 'HEREDOC', text: this.#heredoc(position), position }
+      return { type: 'HEREDOC', text: this.#heredoc(), position }
     const rest = this.#text.slice(this.#offset, this.#offset + 512)
     const number = /^-?(?:0[xX][0-9a-fA-F]+|\d+(\.\d+)?([eE][+-]?\d+)?)/.exec(rest)
     if (number) {
       this.#offset += number[0].length
+      if (/^-?0\d*[89]\d*$/.test(number[0])) throw configErrorAt(this.#position(), 'illegal octal number')
       return {
         type: number[1] !== undefined || number[2] !== undefined ? 'FLOAT' : 'NUMBER',
         text: number[0],
@@ -140,7 +141,18 @@ class Scanner {
       this.#offset += 1
       return { type, text: char, position }
     }
-    throw configErrorAt(position, 'illegal character')
+    if (char === '\0') throw configErrorAt(position, 'unexpected null character (0x00)')
+    // `/` and `@` are what Go's scanner takes for the begin of a comment.
+    throw configErrorAt(position, char === '/' || char === '@' ? "expected '/' for comment" : 'illegal char')
+  }
+
+  /** Moves to an offset on a line further down. */
+  #moveTo(offset: number): void {
+    while (this.#offset < offset) {
+      const isNewline = this.#text[this.#offset] === '\n'
+      this.#offset += 1
+      if (isNewline) this.#newline()
+    }
   }
 
   #position(): Position {
@@ -164,25 +176,21 @@ class Scanner {
         const end = this.#text.indexOf('\n', this.#offset)
         this.#offset = end < 0 ? this.#text.length : end
       } else if (!this.#json && two === '/*') {
-        const start = this.#position()
         const end = this.#text.indexOf('*/', this.#offset + 2)
-        if (end < 0) throw configErrorAt(start, 'comment not terminated')
-        while (this.#offset < end + 2) {
-          const isNewline = this.#text[this.#offset] === '\n'
-          this.#offset += 1
-          if (isNewline) this.#newline()
-        }
+        this.#moveTo(end < 0 ? this.#text.length : end + 2)
+        if (end < 0) throw configErrorAt(this.#position(), 'comment not terminated')
       } else return
     }
   }
 
-  #string(start: Position): string {
+  #string(): string {
     let value = ''
     let braces = 0
     this.#offset += 1
     for (;;) {
       const char = this.#text[this.#offset]
-      if (char === undefined || (char === '\n' && braces === 0)) throw configErrorAt(start, 'literal not terminated')
+      if (char === undefined || (char === '\n' && braces === 0))
+        throw configErrorAt(this.#position(), 'literal not terminated')
       if (char === '"' && braces === 0) break
       if (!this.#json && char === '$' && this.#text[this.#offset + 1] === '{') {
         braces += 1
@@ -198,7 +206,7 @@ class Scanner {
         if (char === '\n') this.#newline()
         continue
       }
-      if (char === '\\') value += this.#escape(start)
+      if (char === '\\') value += this.#escape()
       else {
         value += char
         this.#offset += 1
@@ -208,21 +216,29 @@ class Scanner {
     return value
   }
 
-  #escape(start: Position): string {
+  #escape(): string {
     const rest = this.#text.slice(this.#offset, this.#offset + 10)
     const match = /^\\(?:([abfnrtv"\\/])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))/.exec(rest)
-    if (!match) throw configErrorAt(start, 'illegal char escape')
+    if (!match) {
+      const digits = /^\\(?:[xuU]?[0-9a-fA-F]*)/.exec(rest)![0].length
+      this.#offset += Math.max(digits, 1)
+      throw configErrorAt(this.#position(), 'illegal char escape')
+    }
     this.#offset += match[0].length
     const [, simple, x, u, long, octal] = match
     if (simple !== undefined) return ESCAPES[simple]!
     const code = octal === undefined ? Number.parseInt((x ?? u ?? long)!, 16) : Number.parseInt(octal, 8)
-    if (code > 0x10ffff) throw configErrorAt(start, 'illegal char escape')
+    if (code > 0x10ffff) throw configErrorAt(this.#position(), 'illegal char escape')
     return String.fromCodePoint(code)
   }
 
-  #heredoc(start: Position): string {
+  #heredoc(): string {
     const head = /^<<(-?)([\p{L}\p{N}_]+)\r?\n/u.exec(this.#text.slice(this.#offset, this.#offset + 512))
-    if (!head) throw configErrorAt(start, 'heredoc anchor not found')
+    if (!head) {
+      this.#offset += /^<<-?[\p{L}\p{N}_]*/u.exec(this.#text.slice(this.#offset, this.#offset + 512))![0].length
+      const isEnd = this.#offset >= this.#text.length
+      throw configErrorAt(this.#position(), isEnd ? 'heredoc not terminated' : 'invalid characters in heredoc anchor')
+    }
     const [whole, indented, anchor] = head
     this.#offset += whole.length
     this.#newline()
@@ -234,7 +250,10 @@ class Scanner {
         this.#offset = end < 0 ? this.#text.length : end
         break
       }
-      if (end < 0) throw configErrorAt(start, 'heredoc not terminated')
+      if (end < 0) {
+        this.#offset = this.#text.length
+        throw configErrorAt(this.#position(), 'heredoc not terminated')
+      }
       lines.push(line)
       this.#offset = end + 1
       this.#newline()
@@ -316,7 +335,7 @@ class Parser {
       }
       switch (type) {
         case 'ASSIGN':
-          if (keys.length === 0) throw configErrorAt(position, 'expected to find at least one object key!')
+          if (keys.length === 0) throw configErrorAt(position, 'no object keys found!')
           if (keys.length > 1) throw configErrorAt(position, 'nested object expected: LBRACE got: ASSIGN')
           return keys
         case 'LBRACE':
@@ -324,18 +343,14 @@ class Parser {
           return keys
         case 'IDENT':
         case 'STRING':
-        case 'BOOL':
           keys.push({ text, quoted: type === 'STRING', position })
           this.#advance()
           break
         case 'EOF':
-          throw keys.length === 0
-            ? configErrorAt(position, 'object expected closing RBRACE got: EOF')
-            : configErrorAt(
-                position,
-                `key '${keys.map((key) => key.text).join(' ')}' expected start of object ('{') or assignment ('=')`,
-              )
+          if (keys.length === 0) throw this.#unclosed()
+          throw keyWithoutValue(keys, position)
         default:
+          if (type === 'RBRACE' && keys.length > 0) throw keyWithoutValue(keys, position)
           throw configErrorAt(position, `expected: IDENT | STRING | ASSIGN | LBRACE got: ${type}`)
       }
     }
@@ -361,6 +376,8 @@ class Parser {
         return this.#object()
       case 'LBRACK':
         return this.#list()
+      case 'EOF':
+        if (this.#depth > 0) throw this.#unclosed()
     }
     throw configErrorAt(position, `Unknown token: ${position.line}:${position.column} ${type} ${text}`)
   }
@@ -370,8 +387,7 @@ class Parser {
     this.#enter(position)
     const items: HclItem[] = []
     while (this.#token.type !== 'RBRACE') {
-      if (this.#token.type === 'EOF')
-        throw configErrorAt(this.#token.position, 'object expected closing RBRACE got: EOF')
+      if (this.#token.type === 'EOF') throw this.#unclosed()
       items.push(this.#item())
       if (this.#token.type === 'COMMA') {
         this.#advance()
@@ -405,8 +421,19 @@ class Parser {
     return { kind: 'list', items, position }
   }
 
+  /** An object that the end of the file cuts off: Go's scanner stands one further by then. */
+  #unclosed(): ConfigError {
+    const { line, column } = this.#token.position
+    return configErrorAt({ line, column: column + 1 }, 'object expected closing RBRACE got: EOF')
+  }
+
   #enter(position: Position): void {
     this.#depth += 1
     if (this.#depth > MAX_DEPTH) throw configErrorAt(position, 'nested too deeply')
   }
+}
+
+function keyWithoutValue(keys: readonly HclKey[], position: Position): ConfigError {
+  const names = keys.map(({ text, quoted }) => (quoted ? JSON.stringify(text) : text)).join(' ')
+  return configErrorAt(position, `key '${names}' expected start of object ('{') or assignment ('=')`)
 }

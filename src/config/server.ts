@@ -3,10 +3,12 @@ import { KEY_TYPES, type KeyType } from '../core/key-type.ts'
 import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
 import type { DistinguishedName } from '../core/x509-name.ts'
-import type { DecodedObject, Fields } from './decode.ts'
+import type { Fields } from './decode.ts'
 import { formatDuration, parseDuration } from './duration.ts'
+import { checkFederationFields, checkFederationProfiles, FEDERATION } from './federation.ts'
 import {
   type ConfigNotice,
+  checkFeatureFlags,
   HEALTH_CHECKS,
   type HealthCheckOptions,
   readConfigFile,
@@ -69,7 +71,6 @@ export interface ServerFlags {
   readonly logFormat?: string
   readonly logLevel?: string
   readonly logSourceLocation?: boolean
-  readonly allowUnknownConfig?: boolean
 }
 
 const DURATION_OR_TEXT = 'string'
@@ -106,16 +107,7 @@ const FIELDS = {
     prune_attested_nodes_batch_size: 'int',
     prune_tofu_nodes: 'bool',
     ratelimit: { attestation: 'bool', signing: 'bool' },
-    federation: {
-      bundle_endpoint: {
-        address: 'string',
-        port: 'int',
-        refresh_hint: DURATION_OR_TEXT,
-        acme: { directory_url: 'string', domain_name: 'string', email: 'string', tos_accepted: 'bool' },
-        profile: 'any',
-      },
-      federates_with: 'any',
-    },
+    federation: FEDERATION,
     experimental: {
       cache_reload_interval: DURATION_OR_TEXT,
       full_cache_reload_interval: DURATION_OR_TEXT,
@@ -141,7 +133,6 @@ const FIELDS = {
 
 const DEFAULT_SOCKET = '/tmp/spire-server/private/api.sock'
 const SEVEN_DAYS = 7 * 86400
-const KNOWN_FEATURE_FLAGS: ReadonlySet<string> = new Set(['wit-svid', 'i_am_a_test_flag'])
 
 /**
  * Reads a server configuration. Flags win over the file, the file over defaults; a false, zero or empty value never overrides.
@@ -153,6 +144,7 @@ const KNOWN_FEATURE_FLAGS: ReadonlySet<string> = new Set(['wit-svid', 'i_am_a_te
 export function readServerConfig(text: string, name: string, flags: ServerFlags = {}): ServerOptions {
   const { values, unknown } = readConfigFile(text, name, FIELDS)
   const server = values.server ?? {}
+  checkFeatureFlags(server.experimental?.feature_flags)
   const bindAddress = flags.bindAddress || server.bind_address || '0.0.0.0'
   const bindPort = flags.serverPort || server.bind_port || 8081
   const trustDomainText = flags.trustDomain || server.trust_domain || ''
@@ -160,7 +152,7 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
   if (trustDomainText === '') throw new ConfigError('trust_domain must be configured')
   if (dataDir === '') throw new ConfigError('data_dir must be configured')
   if (!values.plugins) throw new ConfigError('plugins section must be configured')
-  checkFederation(server.federation)
+  checkFederationFields(server.federation)
   const experimental = server.experimental ?? {}
   if (experimental.event_timeout && experimental.sql_transaction_timeout) {
     throw new ConfigError('both experimental sql_transaction_timeout and event_timeout set, only set event_timeout')
@@ -177,18 +169,21 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
       'invalid configuration: named_pipe_name is not supported in this platform; please use socket_path instead',
     )
   }
-  const unknownFlags = (experimental.feature_flags ?? []).filter((flag) => !KNOWN_FEATURE_FLAGS.has(flag))
-  if (unknownFlags.length > 0)
-    throw new ConfigError(`error loading feature flags: unknown feature flag(s): [${unknownFlags.join(' ')}]`)
   const logging = readLogging({
     log_level: flags.logLevel || server.log_level || 'INFO',
     log_format: flags.logFormat || server.log_format || '',
     log_file: flags.logFile || server.log_file || '',
     log_source_location: (flags.logSourceLocation || server.log_source_location) ?? false,
   })
+  if (bindPort < 0 || bindPort > 65535) {
+    throw new ConfigError(
+      `could not resolve bind address "${bindAddress}:${bindPort}": address ${bindPort}: invalid port`,
+    )
+  }
   const trustDomain = prefixed(`could not parse trust_domain ${JSON.stringify(trustDomainText)}`, () =>
     parseTrustDomain(trustDomainText),
   )
+  checkFederationProfiles(server.federation)
   const duration = (value: string | undefined, what: string) =>
     value ? prefixed(`could not parse ${what} ${JSON.stringify(value)}`, () => parseDuration(value)) : undefined
   duration(server.max_attested_node_info_staleness, 'max attested node staleness')
@@ -216,12 +211,12 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
     if (value) prefixed(`could not parse ${what}`, () => parseDuration(value))
   }
   const plugins = readPlugins(values.plugins)
-  if (unknown.length > 0 && !flags.allowUnknownConfig) throw new UnknownConfigError(unknownKeyNotices(unknown))
+  if (unknown.length > 0) throw new UnknownConfigError(unknownKeyNotices(unknown))
 
   return {
     trustDomain,
     dataDir,
-    bindAddress,
+    bindAddress: bindAddress.replace(/^\[|\]$/g, ''),
     bindPort,
     socketPath: flags.socketPath || server.socket_path || DEFAULT_SOCKET,
     adminIds,
@@ -303,12 +298,6 @@ function keyType(text: string | undefined, key: string): KeyType | undefined {
   throw new ConfigError(
     `error parsing ${key}: key type "${text}" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]`,
   )
-}
-
-function checkFederation(federation: DecodedObject<(typeof FIELDS)['server']['federation']> | undefined): void {
-  const acme = federation?.bundle_endpoint?.acme
-  if (acme && !acme.domain_name) throw new ConfigError('federation.bundle_endpoint.acme.domain_name must be configured')
-  if (acme && !acme.email) throw new ConfigError('federation.bundle_endpoint.acme.email must be configured')
 }
 
 function prefixed<T>(message: string, parse: () => T): T {

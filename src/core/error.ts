@@ -58,7 +58,22 @@ export function wrapError(code: StatusCode, message: string, inner: unknown): St
   return new StatusError(code, text, { cause: inner, details })
 }
 
-/** The text of anything that can be thrown. */
+/** The text of anything that can be thrown; failures of files read as Go's, `open /x: no such file or directory`. */
 export function errorMessage(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  if (!(error instanceof Error)) return String(error)
+  const { code, syscall, path } = error as { code?: unknown; syscall?: unknown; path?: unknown }
+  const reason = typeof code === 'string' && Object.hasOwn(FILE_REASONS, code) ? FILE_REASONS[code] : undefined
+  if (reason === undefined || typeof path !== 'string') return error.message
+  return `${syscall} ${path}: ${reason}`
+}
+
+/** What Go says where Node has a code. */
+export const FILE_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'no such file or directory',
+  EACCES: 'permission denied',
+  EISDIR: 'is a directory',
+  ENOTDIR: 'not a directory',
+  EEXIST: 'file exists',
+  EROFS: 'read-only file system',
+  ENOSPC: 'no space left on device',
 }

@@ -2,7 +2,6 @@ import { boolean, integer, text } from '../flags.ts'
 
 /** The flags of `run`, which `validate` has too. */
 export const RUN_FLAGS = {
-  allowUnknownConfig: boolean('If set to true, ignores any unknown configuration values'),
   bindAddress: text('IP address or DNS name of the SPIRE server'),
   config: text('Path to a SPIRE config file'),
   dataDir: text('Directory to store runtime data to'),
