@@ -33,8 +33,8 @@ export interface CommandDefinition<T extends FlagTable> {
   readonly helpEnd?: string
   /** Before the text of a failure; default nothing. */
   readonly errorPrefix?: string
-  /** Says a flag error once more after the usage text, as some agent commands do. */
-  readonly repeatFlagError?: boolean
+  /** Says a flag error once more after the usage text, behind these words, as some commands do. */
+  readonly repeatFlagError?: string
   /**
    * The work. A returned number is the exit code, nothing means 0.
    * @throws CommandError, StatusError for the user to read; anything else is a bug and leaves with its stack
@@ -54,7 +54,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
       if (parsed.kind !== 'values') {
         const message = parsed.kind === 'error' ? `${parsed.message}\n` : ''
         context.stderr(message + usageText(definition.name, definition.flags))
-        if (definition.repeatFlagError) context.stderr(message)
+        if (definition.repeatFlagError !== undefined) context.stderr(`${definition.repeatFlagError}${message}`)
         return 1
       }
       try {

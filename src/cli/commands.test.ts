@@ -15,7 +15,7 @@ const show = defineCommand({
     return id === 'three' ? 3 : undefined
   },
 })
-const watch = defineCommand({ name: 'watch', flags: {}, helpEnd: '', repeatFlagError: true, run: async () => 0 })
+const watch = defineCommand({ name: 'watch', flags: {}, helpEnd: '', repeatFlagError: '', run: async () => 0 })
 
 const program: Program = {
   name: 'turret-test',

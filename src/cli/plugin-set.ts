@@ -50,11 +50,7 @@ export class PluginSet {
 
 async function makeOne<T>(plugin: PluginConfig, makers: PluginMakers<T>): Promise<T> {
   const { type, name } = plugin
-  if (plugin.command !== undefined) {
-    throw new CommandError(
-      `failed to load plugin ${JSON.stringify(name)}: external plugins (plugin_cmd) are not supported by this version`,
-    )
-  }
+  refuseExternal(plugin)
   const maker = Object.hasOwn(makers, name) ? makers[name] : undefined
   if (!maker) {
     throw new CommandError(
@@ -72,9 +68,22 @@ async function makeOne<T>(plugin: PluginConfig, makers: PluginMakers<T>): Promis
   }
 }
 
-function dataOf(plugin: PluginConfig): PlainObject {
-  if (plugin.dataFile === undefined) return plainObject(plugin.data)
-  return plainObject(parseHcl(readFileSync(plugin.dataFile, 'utf8')))
+/** @throws CommandError for a plugin that is a program of its own */
+export function refuseExternal({ name, command }: PluginConfig): void {
+  if (command === undefined) return
+  throw new CommandError(
+    `failed to load plugin ${JSON.stringify(name)}: external plugins (plugin_cmd) are not supported by this version`,
+  )
+}
+
+/** What a plugin is told, wherever it is written. @throws Error if its file cannot be read */
+export function dataOf({ data, dataFile }: PluginConfig): PlainObject {
+  if (dataFile === undefined) return plainObject(data)
+  try {
+    return plainObject(parseHcl(readFileSync(dataFile, 'utf8')))
+  } catch (error) {
+    throw new Error(`failed to read plugin configuration: ${errorMessage(error)}`, { cause: error })
+  }
 }
 
 /** A string of `plugin_data`; empty if it is absent. @throws Error if it is something else */

@@ -41,6 +41,16 @@ test.each<[string, (files: ServerFiles) => void, string]>([
     'plugin type "KeyManager" constraint not satisfied: expected exactly 1 but got 2',
   ],
   [
+    'a plugin that lacks a setting',
+    ({ config }) => change(config, 'NodeAttestor', 'UpstreamAuthority "spire" { plugin_data {} }\n  NodeAttestor'),
+    'failed to configure plugin "spire": rpc error: code = InvalidArgument desc = server_address is required',
+  ],
+  [
+    'an address that nobody knows',
+    ({ config }) => change(config, /bind_address = .*/, 'bind_address = "nobody.invalid"'),
+    'could not resolve bind address "nobody.invalid:',
+  ],
+  [
     'a plugin that there is not',
     ({ config }) => change(config, '"join_token"', '"nope"'),
     'no built-in plugin "nope" for type "NodeAttestor"',

@@ -80,7 +80,7 @@ test.each([
     'workload_api_socket = "/x" node_attestor "join_token" { join_token = "t" }',
     'only one of workload_api_socket or',
   ],
-  ['neither way', '', 'workload_api_socket must be configured, or node_attestor'],
+  ['neither way', '', 'workload_api_socket is required'],
 ])(
   'with %s it does not start, and says why',
   async (name, data, reason) => {

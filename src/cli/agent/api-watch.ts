@@ -11,7 +11,7 @@ const MAX_WAIT_SECONDS = 30
 export const command = defineCommand({
   name: 'watch',
   flags: WORKLOAD_SOCKET_FLAGS,
-  repeatFlagError: true,
+  repeatFlagError: '',
   async run(flags, { env, now, stdout, stderr }) {
     const api = agentClient(flags, env)
     const interrupted = new AbortController()

@@ -23,12 +23,12 @@ import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
-import { openLog } from '../logger.ts'
 import { pause } from '../periodic.ts'
-import { checkRuntime, loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { checkRuntime, loadConfig, logNotices, openProcessLog, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { serverConnections } from '../server-connections.ts'
 import { VERSION } from '../version.ts'
 import { bootstrapRoots } from './bootstrap.ts'
+import { joinTokenOf } from './join-token.ts'
 import { makeAgentPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -41,13 +41,14 @@ const STREAM_RESETS = { burst: 100_000, perSecond: 50_000 }
 export const command = defineCommand({
   name: 'run',
   flags: RUN_FLAGS,
+  repeatFlagError: '',
   async run(flags, context) {
     const options = loadConfig(flags.config || DEFAULT_CONFIG, flags.expandEnv, context.env, (content, name) =>
       readAgentConfig(content, name, flags),
     )
     checkRuntime(options)
-    const joinToken = options.joinTokenFile === undefined ? options.joinToken : readJoinToken(options.joinTokenFile)
-    const processLog = openLog(options.logging)
+    const joinToken = joinTokenOf(options)
+    const processLog = openProcessLog(options.logging)
     const { log } = processLog
     logNotices(options.notices, log)
     // Workloads of all users must be able to reach the socket: its folder is made before the umask gets strict.
@@ -68,17 +69,6 @@ export const command = defineCommand({
     return 0
   },
 })
-
-function readJoinToken(path: string): string {
-  let token: string
-  try {
-    token = readFileSync(path, 'utf8').trim()
-  } catch (error) {
-    throw new CommandError(`unable to read join token file ${JSON.stringify(path)}: ${errorMessage(error)}`)
-  }
-  if (token === '') throw new CommandError('join token file is empty')
-  return token
-}
 
 /** Runs an agent until the signal aborts. @throws Error if it cannot start or go on */
 export async function runAgent(

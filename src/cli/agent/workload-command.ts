@@ -73,7 +73,7 @@ export function workloadCommand<const T extends FlagTable>(definition: {
       timeout: durationValue('Time to wait for a response', 5),
     },
     helpEnd: '',
-    repeatFlagError: true,
+    repeatFlagError: '',
     run(values, context) {
       // The compiler cannot take a generic intersection apart: these are the flags added above and those of T.
       const own = values as unknown as { socketPath: string; instance: string; timeout: number }

@@ -1,8 +1,11 @@
-import { type PlainObject, plainObject } from '../../config/plain.ts'
+import type { PlainObject } from '../../config/plain.ts'
 import type { PluginConfig } from '../../config/plugins.ts'
+import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
+import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { CommandError } from '../failure.ts'
+import { dataOf, refuseExternal, textOf } from '../plugin-set.ts'
 import { checkAwsKms, checkVault, kekSources } from './key-managers.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
 
@@ -10,15 +13,16 @@ import { readUpstreamSpire } from './upstream-spire-config.ts'
 export interface PluginProblem {
   /** `Type "name"`, or the bare type. */
   readonly plugin: string
-  readonly problem: string
+  readonly notes: readonly string[]
 }
 
-/** Throws what is wrong with a plugin's data, as far as it can be told from the text alone. */
-type Check = (data: PlainObject, trustDomain: TrustDomain) => unknown
+/** Throws or returns what is wrong with a plugin's data, as far as it can be told without making or reaching anything. */
+type Check = (data: PlainObject, trustDomain: TrustDomain) => readonly string[] | undefined
 
 function requires(...keys: readonly string[]): Check {
   return (data) => {
-    for (const key of keys) if (!isGiven(data, key)) throw new Error(`${key} is required`)
+    for (const key of keys) if (textOf(data, key) === '') throw new Error(`${key} is required`)
+    return undefined
   }
 }
 
@@ -26,7 +30,15 @@ function isGiven(data: PlainObject, key: string): boolean {
   return data[key] !== undefined && data[key] !== ''
 }
 
-const anything: Check = () => {}
+const anything: Check = () => undefined
+
+/** A check that throws, and whose result is of no interest here. */
+const throwing =
+  (check: (data: PlainObject) => unknown): Check =>
+  (data) => {
+    check(data)
+    return undefined
+  }
 
 /** Per type: how many there may be, and the plugins by name. */
 const TYPES: Readonly<
@@ -37,8 +49,8 @@ const TYPES: Readonly<
     max: 1,
     plugins: {
       sql(data) {
-        if (!isGiven(data, 'database_type')) throw new Error('database_type must be set')
-        if (!isGiven(data, 'connection_string')) throw new Error('connection_string must be set')
+        if (!isGiven(data, 'database_type')) throw new Error('malformed database type configuration')
+        if (!isGiven(data, 'connection_string')) throw new Error('datastore-sql: connection_string must be set')
       },
     },
   },
@@ -48,25 +60,18 @@ const TYPES: Readonly<
     plugins: {
       memory: anything,
       disk: requires('keys_path'),
-      database: kekSources,
-      aws_kms: checkAwsKms,
-      hashicorp_vault: checkVault,
+      database: throwing(kekSources),
+      aws_kms: throwing(checkAwsKms),
+      hashicorp_vault: throwing(checkVault),
     },
   },
   NodeAttestor: {
     min: 0,
     max: 64,
     plugins: {
-      join_token: anything,
-      x509pop(data) {
-        const several = isGiven(data, 'ca_bundle_paths')
-        if (data.mode === 'spiffe') return
-        if (isGiven(data, 'ca_bundle_path') && several) {
-          throw new Error('only one of ca_bundle_path or ca_bundle_paths can be configured, not both')
-        }
-        if (!isGiven(data, 'ca_bundle_path') && !several) {
-          throw new Error('one of ca_bundle_path or ca_bundle_paths must be configured')
-        }
+      join_token: (data) => Object.keys(data).map((key) => `unknown setting ${JSON.stringify(key)} encountered`),
+      x509pop(data, trustDomain) {
+        configureX509Pop(data, { trustDomain, roots: async () => [], clock: systemClock, verify: async () => false })
       },
     },
   },
@@ -79,7 +84,7 @@ const TYPES: Readonly<
           throw new Error("'cert_file_path' and 'key_file_path' must be set and not empty")
         }
       },
-      spire: (data, trustDomain) => readUpstreamSpire(data, trustDomain, '.'),
+      spire: checkUpstreamSpire,
     },
   },
   Notifier: { min: 0, max: 64, plugins: {} },
@@ -97,7 +102,9 @@ export function checkServerPlugins(
 ): readonly PluginProblem[] {
   const enabled = configs.filter((config) => config.enabled)
   const problems: PluginProblem[] = []
-  for (const { type, name, data } of enabled) {
+  for (const config of enabled) {
+    const { type, name } = config
+    refuseExternal(config)
     const known = Object.hasOwn(TYPES, type) ? TYPES[type] : undefined
     if (!known) throw new CommandError(`unsupported plugin type ${JSON.stringify(type)}`)
     const check = Object.hasOwn(known.plugins, name) ? known.plugins[name] : undefined
@@ -106,17 +113,50 @@ export function checkServerPlugins(
         `failed to load plugin ${JSON.stringify(name)}: no built-in plugin ${JSON.stringify(name)} for type ${JSON.stringify(type)}`,
       )
     }
-    try {
-      check(plainObject(data), trustDomain)
-    } catch (error) {
-      problems.push({ plugin: `${type} ${JSON.stringify(name)}`, problem: errorMessage(error) })
-    }
+    const notes = notesOf(() => check(dataOf(config), trustDomain))
+    if (notes.length > 0) problems.push({ plugin: `${type} ${JSON.stringify(name)}`, notes })
   }
   for (const [type, { min, max }] of Object.entries(TYPES)) {
     const count = enabled.filter((config) => config.type === type).length
     if (count >= min && count <= max) continue
     const expected = min === max ? `exactly ${min}` : count < min ? `at least ${min}` : `at most ${max}`
-    problems.push({ plugin: type, problem: `constraint not satisfied: expected ${expected} but got ${count}` })
+    problems.push({ plugin: type, notes: [`constraint not satisfied: expected ${expected} but got ${count}`] })
   }
   return problems
+}
+
+function notesOf(check: () => readonly string[] | undefined): readonly string[] {
+  try {
+    return check() ?? []
+  } catch (error) {
+    return [errorMessage(error)]
+  }
+}
+
+/** All that is missing at once where identities come from a Workload API, SPIRE's only way. */
+function checkUpstreamSpire(data: PlainObject, trustDomain: TrustDomain): readonly string[] {
+  const missing =
+    isGiven(data, 'server_url') || isGiven(data, 'node_attestor')
+      ? []
+      : ['server_address', 'server_port', 'workload_api_socket'].filter((key) => !isGiven(data, key))
+  if (missing.length > 0) return missing.map((key) => `${key} is required`)
+  readUpstreamSpire(data, trustDomain, '.')
+  return []
+}
+
+/**
+ * Ends a start before anything is made if a plugin cannot be.
+ * @throws CommandError with SPIRE's texts
+ */
+export function requireUsablePlugins(configs: readonly PluginConfig[], trustDomain: TrustDomain): void {
+  // Settings that nothing reads are for `validate` to tell.
+  const [first] = checkServerPlugins(configs, trustDomain).filter(
+    ({ plugin }) => plugin !== 'NodeAttestor "join_token"',
+  )
+  if (first === undefined) return
+  const [type, name] = first.plugin.split(' ')
+  const note = first.notes[0]!
+  if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(type)} ${note}`)
+  if (type === 'DataStore') throw new CommandError(note)
+  throw new CommandError(`failed to configure plugin ${name}: rpc error: code = InvalidArgument desc = ${note}`)
 }

@@ -9,7 +9,7 @@ import type { Store } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
-import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
+import { type PluginMakers, PluginSet, textOf } from '../plugin-set.ts'
 import { type DataStore, openDataStore } from './data-store.ts'
 import { keyManagers } from './key-managers.ts'
 import { connectUpstreamSpire } from './upstream-spire.ts'
@@ -87,10 +87,7 @@ export async function makeServerPlugins(
 
 function nodeAttestors(environment: PluginEnvironment): PluginMakers<NodeAttestor | undefined> {
   return {
-    [JOIN_TOKEN](data) {
-      withoutData(data)
-      return undefined
-    },
+    [JOIN_TOKEN]: () => undefined,
     x509pop: (data) => configureX509Pop(data, environment),
   }
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { lookup } from 'node:dns/promises'
 import { mkdirSync } from 'node:fs'
 import { readServerConfig, type ServerOptions } from '../../config/server.ts'
 import { systemClock } from '../../core/clock.ts'
@@ -18,12 +19,13 @@ import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
-import { openLog, type ProcessLog } from '../logger.ts'
+import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
-import { checkRuntime, loadConfig, logNotices, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import { checkRuntime, loadConfig, logNotices, openProcessLog, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import { serveHttp } from './http.ts'
+import { requireUsablePlugins } from './plugin-checks.ts'
 import { makeServerPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -33,12 +35,14 @@ const STOP_GRACE_MS = 10_000
 export const command = defineCommand({
   name: 'run',
   flags: RUN_FLAGS,
+  repeatFlagError: '',
   async run(flags, context) {
     const options = loadConfig(flags.config || DEFAULT_CONFIG, flags.expandEnv, context.env, (content, name) =>
       readServerConfig(content, name, flags),
     )
     checkRuntime(options)
-    const processLog = openProcessLog(options)
+    await requireAddress(options)
+    const processLog = openProcessLog(options.logging)
     const { log } = processLog
     logNotices(options.notices, log)
     tightenUmask(log)
@@ -56,12 +60,14 @@ export const command = defineCommand({
   },
 })
 
-function openProcessLog(options: ServerOptions): ProcessLog {
-  try {
-    return openLog(options.logging)
-  } catch (error) {
-    throw new CommandError(errorMessage(error))
-  }
+/** Asks for the address to listen on before anything is made. @throws CommandError if there is none of that name */
+async function requireAddress({ bindAddress, bindPort }: ServerOptions): Promise<void> {
+  await lookup(bindAddress).catch((error) => {
+    const reason = error.code === 'ENOTFOUND' ? 'no such host' : errorMessage(error)
+    throw new CommandError(
+      `could not resolve bind address "${bindAddress}:${bindPort}": lookup ${bindAddress}: ${reason}`,
+    )
+  })
 }
 
 /** Runs a server until the signal aborts. @throws Error if it cannot start or go on */
@@ -72,6 +78,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
   const verify = nodeVerifier()
   log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
+  requireUsablePlugins(options.plugins, trustDomain)
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 })
 
   // Storage, keys and who signs us.

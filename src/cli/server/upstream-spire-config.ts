@@ -39,9 +39,9 @@ export function readUpstreamSpire(data: PlainObject, trustDomain: TrustDomain, d
   const serverPort = Number(textOf(data, 'server_port'))
   if (serverUrl !== '') checkServerUrl(serverUrl, serverAddress)
   else {
-    if (serverAddress === '') throw new Error('server_address must be configured')
+    if (serverAddress === '') throw new Error('server_address is required')
     if (!Number.isInteger(serverPort) || serverPort <= 0 || serverPort > 65535)
-      throw new Error('server_port must be configured')
+      throw new Error('server_port is required')
   }
   const experimental = data.experimental as PlainObject | undefined
   const server: ServerPlace = {
@@ -54,7 +54,7 @@ export function readUpstreamSpire(data: PlainObject, trustDomain: TrustDomain, d
   }
   const socket = textOf(data, 'workload_api_socket')
   if (data.node_attestor === undefined) {
-    if (socket === '') throw new Error('workload_api_socket must be configured, or node_attestor')
+    if (socket === '') throw new Error('workload_api_socket is required')
     return { server, source: { kind: 'workload_api', socket: resolve(socket) } }
   }
   if (socket !== '') throw new Error('only one of workload_api_socket or node_attestor can be configured')

@@ -7,33 +7,37 @@ import { CommandError } from '../failure.ts'
 import { loadConfig } from '../process-setup.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
-/** Checks a configuration file, plugins included, without opening, making or reaching anything that they name. */
+const INVALID = 'SPIRE server configuration file is invalid'
+
+/** Checks a configuration file, plugins included, without making or reaching anything that they name. */
 export const command = defineCommand({
   name: 'validate',
   flags: RUN_FLAGS,
+  repeatFlagError: `${INVALID}: `,
+  errorPrefix: `${INVALID}: `,
   async run(flags, context) {
-    const invalid = (error: unknown) => {
-      if (!(error instanceof CommandError)) throw error
-      context.stdout(`SPIRE server configuration file is invalid: ${error.message}\n`)
-      return 1
-    }
+    const { plugins, trustDomain, http } = loadConfig(
+      flags.config || DEFAULT_CONFIG,
+      flags.expandEnv,
+      context.env,
+      (text, name) => readServerConfig(text, name, flags),
+      () => {},
+    )
+    await checkExchange(http?.exchange ?? [], trustDomain)
+    const { checkServerPlugins } = await import('./plugin-checks.ts')
     try {
-      const { plugins, trustDomain, http } = loadConfig(
-        flags.config || DEFAULT_CONFIG,
-        flags.expandEnv,
-        context.env,
-        (text, name) => readServerConfig(text, name, flags),
-      )
-      await checkExchange(http?.exchange ?? [], trustDomain)
-      const { checkServerPlugins } = await import('./plugin-checks.ts')
       const problems = checkServerPlugins(plugins, trustDomain)
       if (problems.length > 0) {
-        context.stdout('SPIRE server configuration file is invalid.\nValidation errors:\n')
-        for (const { plugin, problem } of problems) context.stdout(`\t${plugin}:\n\t\t${problem}\n`)
+        context.stderr(`${INVALID}.\nValidation errors:\n`)
+        for (const { plugin, notes } of problems) {
+          context.stderr(`\t${plugin}:\n${notes.map((note) => `\t\t${note}\n`).join('')}`)
+        }
         return 1
       }
     } catch (error) {
-      return invalid(error)
+      if (!(error instanceof CommandError)) throw error
+      context.stderr(`Could not validate configuration file: ${error.message}`)
+      return 1
     }
     context.stdout('SPIRE server configuration file is valid.\n')
     return 0
