@@ -32,11 +32,16 @@ function run(program: string, args: readonly string[], env: Readonly<Record<stri
   })
 }
 
+/** Usage lines of what only Turret has: the flags of remote administration, and the commands for its keys. */
+const OURS =
+  /^ {2}-(?:identity(?:Cert|Key|Socket)|oidcTokenFile|operatorKey|server(?:Audience|TrustBundle|TrustDomain|URL)) string\n.*\n|^ {4}operator .*\n/gm
+
 /** What differs from call to call, or by the name of the program. */
 function normalised({ code, out, err }: Outcome): Outcome {
   const plain = (text: string): string =>
     withoutRemoteFlags(text)
       .replaceAll('turret-', 'spire-')
+      .replace(OURS, '')
       .replace(/ after [\d.]+\S*s$/gm, ' after TIME')
       .replace(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, 'TOKEN')
       .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')
@@ -44,7 +49,13 @@ function normalised({ code, out, err }: Outcome): Outcome {
       .replace(/(?<=^Claims {4}: .*), "/gm, ',"')
       .replace(/"(expires_at|issued_at)":"\d+"/g, '"$1":"TIME"')
       .replace(/(Uptime: *|"uptime":)[\dhms]+/g, '$1TIME')
-  return { code, out: plain(out), err: plain(err) }
+  return { code, out: sortedBundles(plain(out)), err: plain(err) }
+}
+
+/** SPIRE prints the bundles beside a JWT-SVID in random order. */
+function sortedBundles(out: string): string {
+  const [before = '', ...bundles] = out.split(/^(?=bundle\()/m)
+  return before + bundles.sort().join('')
 }
 
 async function compared(program: 'server' | 'agent', args: readonly string[], env?: Record<string, string>) {
