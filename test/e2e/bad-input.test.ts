@@ -1,8 +1,11 @@
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
 import type { Output } from '../../examples/nested/processes.ts'
 import { Cluster, type ServerFiles } from '../support/cluster.ts'
+
+// Each test starts processes, which takes long on a machine that has much to do.
+vi.setConfig({ testTimeout: 20_000 })
 
 const cluster = new Cluster()
 afterAll(() => cluster.stop(), 30_000)

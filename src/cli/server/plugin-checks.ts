@@ -6,6 +6,7 @@ import type { TrustDomain } from '../../core/trust-domain.ts'
 import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { CommandError } from '../failure.ts'
 import { dataOf, refuseExternal, textOf } from '../plugin-set.ts'
+import { readDataStore } from './data-store.ts'
 import { checkAwsKms, checkVault, kekSources } from './key-managers.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
 
@@ -48,10 +49,7 @@ const TYPES: Readonly<
     min: 1,
     max: 1,
     plugins: {
-      sql(data) {
-        if (!isGiven(data, 'database_type')) throw new Error('malformed database type configuration')
-        if (!isGiven(data, 'connection_string')) throw new Error('datastore-sql: connection_string must be set')
-      },
+      sql: throwing(readDataStore),
     },
   },
   KeyManager: {
@@ -157,6 +155,5 @@ export function requireUsablePlugins(configs: readonly PluginConfig[], trustDoma
   const [type, name] = first.plugin.split(' ')
   const note = first.notes[0]!
   if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(type)} ${note}`)
-  if (type === 'DataStore') throw new CommandError(note)
   throw new CommandError(`failed to configure plugin ${name}: rpc error: code = InvalidArgument desc = ${note}`)
 }
