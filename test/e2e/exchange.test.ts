@@ -1,11 +1,11 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { createLocalJWKSet, decodeJwt, jwtVerify } from 'jose'
+import { calculateJwkThumbprint, createLocalJWKSet, decodeJwt, type JWK, jwtVerify } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ExchangeJWTRequest, ExchangeJWTResponse } from '../../proto/turret/exchange/v1.ts'
 import { connect } from '../../src/transport/grpc-client.ts'
@@ -87,7 +87,7 @@ afterAll(async () => {
 }, 30_000)
 
 let count = 0
-function token(name: string, header: Parameters<PlatformIssuer['sign']>[1] = {}): Promise<string> {
+function token(name: string, header: Parameters<PlatformIssuer['sign']>[1] = {}, boundTo = ''): Promise<string> {
   const iat = Math.floor(Date.now() / 1000)
   const issuer = issuers[name]!
   if (name === 'cluster') {
@@ -105,7 +105,7 @@ function token(name: string, header: Parameters<PlatformIssuer['sign']>[1] = {})
     ...GITHUB.claims,
     jti: `t${count}`,
     iss: issuer.url,
-    aud: `${AUDIENCE}/${name}`,
+    aud: `${AUDIENCE}/${name}${boundTo}`,
     iat,
     exp: iat + 300,
   }
@@ -178,6 +178,23 @@ test('the example script fetches both kinds of SVID with curl and openssl, and s
   writeFileSync(file, await token('ci'))
   await fetchSvid('db', 'a queue & more')
   expect(decodeJwt(readFileSync(join(directory, 'jwt-svid'), 'utf8')).aud).toEqual(['db', 'a queue & more'])
+})
+
+test('the example script makes a key to which a token can be bound', async () => {
+  const run = promisify(execFile)
+  const script = resolve(import.meta.dirname, '../../examples/agentless/fetch-svid')
+  const [mine, other, file] = [cluster.path('mine'), cluster.path('other'), cluster.path('bound')]
+  const { stdout: thumbprint } = await run(script, ['thumbprint', mine])
+  const key = createPrivateKey(readFileSync(join(mine, 'next-key.pem')))
+  expect(thumbprint).toBe(await calculateJwkThumbprint(createPublicKey(key).export({ format: 'jwk' }) as JWK))
+  await run(script, ['thumbprint', other])
+  writeFileSync(file, await token('ci', {}, `#${thumbprint}`))
+  await expect(run(script, [url, file, other])).rejects.toMatchObject({
+    stderr: 'fetch-svid: HTTP 400: the token is bound to another key\n',
+  })
+  await run(script, [url, file, mine])
+  expect(readdirSync(mine).sort()).toEqual(['bundle.pem', 'key.pem', 'svid.pem'])
+  expect(new X509Certificate(readFileSync(join(mine, 'svid.pem'))).checkPrivateKey(key)).toBe(true)
 })
 
 test('the three doors are one: a token that went through one is refused at the others', async () => {
