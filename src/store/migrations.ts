@@ -10,9 +10,10 @@ export interface Migration {
 }
 
 /** The steps of SQLite, libsql and D1, in order. */
-export const SQLITE_MIGRATIONS: readonly Migration[] = SQLITE.map(step)
+// Pure, so that a bundle has only the steps that it uses.
+export const SQLITE_MIGRATIONS: readonly Migration[] = /* @__PURE__ */ SQLITE.map(step)
 /** The steps of PostgreSQL; which schema the tables lie in is a matter of the connection. */
-export const POSTGRES_MIGRATIONS: readonly Migration[] = POSTGRES.map(([name, sql]) =>
+export const POSTGRES_MIGRATIONS: readonly Migration[] = /* @__PURE__ */ POSTGRES.map(([name, sql]) =>
   step([name, sql.replaceAll('"public".', '')]),
 )
 

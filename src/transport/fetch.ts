@@ -1,3 +1,4 @@
+import { anySignal } from '../core/any-signal.ts'
 import { base64Url } from '../core/base64.ts'
 import { type Clock, epochSeconds } from '../core/clock.ts'
 import { concat, utf8 } from '../core/der.ts'
@@ -329,7 +330,7 @@ function deadlineOf(request: Request, longestMs: number, limited: boolean): Dead
   // Streams are told by the signal alone.
   passed.catch(() => {})
   return {
-    signal: AbortSignal.any([request.signal, over.signal]),
+    signal: anySignal([request.signal, over.signal]),
     race: (call) => Promise.race([call, passed]),
     clear: () => clearTimeout(timer),
   }
