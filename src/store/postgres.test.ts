@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
 import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
 import { storeSuite } from '../../test/contract/store.ts'
-import { havePostgres, PostgresServer } from '../../test/support/postgres.ts'
+import { havePostgres, PostgresServer } from '../../test/support/postgres/postgres.ts'
 import { silentLog } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
@@ -38,9 +38,9 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
     return schema
   }
 
-  async function open(schema?: string): Promise<Store> {
+  async function open(schema?: string, perCall = false): Promise<Store> {
     const connection = server.connection(schema ?? (await newSchema()))
-    const store = await openPostgresStore({ connection, maxConnections: 3, log: silentLog })
+    const store = await openPostgresStore({ connection, maxConnections: 3, perCall, log: silentLog })
     opened.push(store)
     return store
   }
@@ -53,7 +53,7 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
   describe('two on one database', () =>
     sharedStoreSuite(async () => {
       const schema = await newSchema()
-      return [await open(schema), await open(schema)]
+      return [await open(schema), await open(schema, true)]
     }))
 
   const TD = parseTrustDomainName('example.org')

@@ -18,12 +18,15 @@ export interface PostgresOptions {
   readonly maxConnections?: number
   /** 0 or less: for ever. */
   readonly connectionLifetimeSeconds?: number
+  /** A connection for each statement or batch, for runtimes whose sockets belong to one request and poolers that are near. */
+  readonly perCall?: boolean
   readonly log: Log
   /** Dates the change log; the system's clock unless given. */
   readonly clock?: Clock
 }
 
 const CONNECT_TIMEOUT_SECONDS = 10
+const CLOSE_TIMEOUT_SECONDS = 2
 const DEFAULT_CONNECTIONS = 10
 /** Numbers of 64 bits are moments, counters and row numbers: less than 2^53. */
 const INT8: PostgresType<number> = { to: 20, from: [20], serialize: String, parse: Number }
@@ -33,32 +36,32 @@ const INT8: PostgresType<number> = { to: 20, from: [20], serialize: String, pars
  * @throws Error `failed to open database "postgres": ...`, which never has the password in it
  */
 export async function openPostgresStore(options: PostgresOptions): Promise<Store> {
-  let sql: Sql<{ int8: number }> | undefined
+  let driver: SqlDriver | undefined
   try {
-    const connection = parsePostgresConnection(options.connection, options.readFile)
     const settings: Options<{ int8: PostgresType<number> }> = {
       connect_timeout: CONNECT_TIMEOUT_SECONDS,
-      ...connection,
-      max: options.maxConnections ?? DEFAULT_CONNECTIONS,
+      ...parsePostgresConnection(options.connection, options.readFile),
+      max: options.perCall ? 1 : (options.maxConnections ?? DEFAULT_CONNECTIONS),
       max_lifetime: Math.max(0, options.connectionLifetimeSeconds ?? 0) || null,
       prepare: false,
       fetch_types: false,
       types: { int8: INT8 },
       onnotice: () => {},
     }
-    sql = postgres(settings) as unknown as Sql<{ int8: number }>
-    const driver = postgresDriver(sql)
+    const connect = () => postgres(settings) as unknown as Client
+    driver = options.perCall ? perCallDriver(connect) : postgresDriver(connect())
     await applyMigrations(driver, POSTGRES_MIGRATIONS, options.log)
-    const store = createStore(driver, options.clock ?? systemClock, options.log)
-    return store
+    return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
-    await sql?.end({ timeout: 1 })
+    await driver?.close()
     throw new Error(`failed to open database "postgres": ${errorMessage(error)}`, { cause: error })
   }
 }
 
+type Client = Sql<{ int8: number }>
+
 /** A driver on a client of postgres.js. */
-export function postgresDriver(sql: Sql<{ int8: number }>): SqlDriver {
+export function postgresDriver(sql: Client): SqlDriver {
   const rows = (on: Pick<Sql, 'unsafe'>, { sql: text, args }: Statement) =>
     on.unsafe<Row[]>(postgresSql(text), args as SqlValue[] as never[])
   return {
@@ -77,7 +80,23 @@ export function postgresDriver(sql: Sql<{ int8: number }>): SqlDriver {
         throw postgresError(error)
       }
     },
-    close: () => sql.end({ timeout: 5 }),
+    close: () => sql.end({ timeout: CLOSE_TIMEOUT_SECONDS }),
+  }
+}
+
+function perCallDriver(connect: () => Client): SqlDriver {
+  const once = async <T>(use: (driver: SqlDriver) => Promise<T>): Promise<T> => {
+    const driver = postgresDriver(connect())
+    try {
+      return await use(driver)
+    } finally {
+      await driver.close()
+    }
+  }
+  return {
+    run: (statement) => once((driver) => driver.run(statement)),
+    batch: (statements) => once((driver) => driver.batch(statements)),
+    close: async () => {},
   }
 }
 

