@@ -17,6 +17,7 @@ import {
   type Place,
   type Seed,
   TRUST_DOMAIN,
+  witOf,
 } from '../support/edge.ts'
 
 export interface EdgeServer extends Seed {
@@ -89,6 +90,24 @@ export function edgeSuite(open: () => EdgeServer): void {
     await expect(anonymous.unary(SERVER.newJwtSvid, { entryId: 'x', audience: ['db'] })).rejects.toMatchObject({
       code: 'PERMISSION_DENIED',
     })
+  })
+
+  test('a WIT-SVID and its key are a credential of the workload', async () => {
+    const { place, admin, tokens } = open()
+    const agent = await attestByToken(place, tokens.pop()!)
+    const [registrar, web] = await Promise.all([
+      createEntry(place, admin, agent.id, '/registrar', { admin: true }),
+      createEntry(place, admin, agent.id, '/web'),
+    ])
+    const credential = await witOf(place, agent, registrar)
+    await createEntry(place, credential, agent.id, '/by-wit')
+    const stolen = { ...credential, signer: await generateSigner('ec-p256') }
+    await expect(createEntry(place, stolen, agent.id, '/stolen')).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('the signature does not verify'),
+    })
+    const plain = await witOf(place, agent, web)
+    await expect(createEntry(place, plain, agent.id, '/mine')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
   })
 
   test('documents for everybody: JWKS, discovery, health', async () => {

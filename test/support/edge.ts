@@ -1,6 +1,7 @@
 import { createPrivateKey, randomUUID } from 'node:crypto'
 import { attestNode } from '../../agent/attest.ts'
 import { BatchCreateEntryRequest, BatchCreateEntryResponse } from '../../proto/spire/api/server/entry/v1.ts'
+import { BatchNewWITSVIDRequest, BatchNewWITSVIDResponse } from '../../proto/spire/api/server/svid/v1.ts'
 import { Entry } from '../../proto/spire/api/types.ts'
 import { type Certificate, parseCertificate } from '../../src/core/certificate.ts'
 import { type Clock, epochSeconds, systemClock } from '../../src/core/clock.ts'
@@ -13,6 +14,8 @@ import { x509PopAgentAttestor } from '../../src/plugins/agent-nodeattestor/x509p
 import { generateSigner, nodeVerifier } from '../../src/plugins/signer.ts'
 import { connectHttp } from '../../src/transport/http-client.ts'
 import { type HttpIdentity, x509Credential } from '../../src/transport/http-signature.ts'
+import type { Credential } from '../../src/transport/message-signature.ts'
+import { witCredential } from '../../src/transport/wit-signature.ts'
 import type { Turret } from '../../workers/turret.ts'
 import { makeCertificate } from './x509.ts'
 
@@ -57,13 +60,13 @@ export interface Place {
 }
 
 /** A channel of somebody to the server, whose signature on each answer is checked. */
-export function channelTo(place: Place, identity?: HttpIdentity) {
+export function channelTo(place: Place, identity?: HttpIdentity | Credential) {
   const { clock = systemClock } = place
   const verify = nodeVerifier()
   return connectHttp({
     serverUrl: place.url,
     ...(place.audience ? { audience: place.audience } : {}),
-    credential: () => identity && x509Credential(identity),
+    credential: () => identity && ('chain' in identity ? x509Credential(identity) : identity),
     verifyServer: async (chain) => {
       const { spiffeId: id } = await verifyX509Svid({
         chain,
@@ -100,6 +103,20 @@ export async function attestByCertificate(place: Place, name: string): Promise<A
   return { id: parseCertificate(chain[0]!).uris[0] as SpiffeId, identity: { chain, signer } }
 }
 
+const NEW_WIT = {
+  path: '/spire.api.server.svid.v1.SVID/BatchNewWITSVID',
+  request: BatchNewWITSVIDRequest,
+  response: BatchNewWITSVIDResponse,
+}
+
+/** What a workload shows that got a WIT-SVID for its entry from its agent. */
+export async function witOf(place: Place, agent: AttestedAgent, entryId: string): Promise<Credential> {
+  const signer = await generateSigner('ec-p256')
+  const params = [{ entryId, publicKey: signer.publicKey, signingAlgorithm: 'ES256' }]
+  const { results } = await channelTo(place, agent.identity).unary(NEW_WIT, { params })
+  return witCredential(results[0]!.svid!.token, signer)
+}
+
 const CREATE = {
   path: '/spire.api.server.entry.v1.Entry/BatchCreateEntry',
   request: BatchCreateEntryRequest,
@@ -109,16 +126,17 @@ const CREATE = {
 /** Creates an entry for `/path` below an agent, as whoever signs. @returns its id */
 export async function createEntry(
   place: Place,
-  by: HttpIdentity,
+  by: HttpIdentity | Credential,
   parent: SpiffeId,
   path: string,
-  more: { readonly uid?: number; readonly downstream?: boolean } = {},
+  more: { readonly uid?: number; readonly admin?: boolean; readonly downstream?: boolean } = {},
 ): Promise<string> {
   const entry = {
     ...Entry.decode(new Uint8Array(0)),
     spiffeId: { trustDomain: TRUST_DOMAIN, path },
     parentId: { trustDomain: TRUST_DOMAIN, path: pathOf(parent) },
     selectors: [{ type: 'unix', value: `uid:${more.uid ?? 1}` }],
+    admin: more.admin ?? false,
     downstream: more.downstream ?? false,
   }
   const { results } = await channelTo(place, by).unary(CREATE, { entries: [entry], outputMask: undefined })
