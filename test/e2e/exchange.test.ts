@@ -317,7 +317,7 @@ test.each<[string, string]>([
   const broken = await cluster.serverFiles('broken', {
     server: `experimental { http { bind_port = 1 audiences = ["https://x"] exchange { "ci" { ${block} } } } }`,
   })
-  const { code, stdout } = await cluster.processes.run('turret-server', ['validate', '-config', broken.config])
+  const { code, stderr } = await cluster.processes.run('turret-server', ['validate', '-config', broken.config])
   expect(code).toBe(1)
-  expect(stdout).toContain(reason)
+  expect(stderr).toContain(reason)
 })
