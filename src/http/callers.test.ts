@@ -203,7 +203,7 @@ test.each<[string, (name: string) => Promise<Made>]>([
   expect(response.status).toBe(403)
   const body = new Uint8Array(await response.clone().arrayBuffer())
   await verifyResponse(
-    { method: 'POST', target: AUTHORIZED, nonce: 'n'.repeat(22) },
+    { method: 'POST', target: AUTHORIZED, headers: new Headers(headers), nonce: 'n'.repeat(22) },
     { status: 403, headers: response.headers, body },
     { verify, verifyChain: async (chain) => void (await trust.verifyPeer(chain)) },
   )

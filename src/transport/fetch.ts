@@ -12,7 +12,7 @@ import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from 
 import type { TlsClientAuth } from './front.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { type HttpIdentity, nonceOf, signResponse } from './http-signature.ts'
-import { type HttpMessage, LONGEST_ACCEPTANCE } from './message-signature.ts'
+import { checkDigest, type HttpMessage, LONGEST_ACCEPTANCE } from './message-signature.ts'
 import { readBody } from './request-body.ts'
 import type { StateSeal } from './sealed-state.ts'
 
@@ -88,6 +88,10 @@ export function connectHandler(
         timeoutMs: options.bodyTimeoutMs ?? 20_000,
       })
       const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
+      // The answer to a request without signature covers this header: what it says must be so.
+      if (!request.headers.has('signature') && request.headers.get('content-digest')?.startsWith('sha-256=')) {
+        await checkDigest(message)
+      }
       const peer = await senderOf(options, message, await options.authenticate(message, address, tls), method)
       // Behind a proxy all have one address: who is known is counted by name.
       const name = nameOf(peer)
@@ -273,7 +277,7 @@ async function signed(
   const signature =
     nonce !== undefined && identity
       ? await signResponse(
-          { method: 'POST', target: request.target, nonce },
+          { method: 'POST', target: request.target, headers: request.headers, nonce },
           { status, contentType, body },
           identity,
           epochSeconds(options.clock),

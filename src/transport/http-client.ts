@@ -8,7 +8,7 @@ import { STATE_HEADER } from './fetch.ts'
 import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { NONCE_HEADER, verifyResponse } from './http-signature.ts'
-import { type Credential, type HttpMessage, isClockSkew, signWith } from './message-signature.ts'
+import { type Credential, contentDigest, type HttpMessage, isClockSkew, signWith } from './message-signature.ts'
 
 export interface HttpChannelOptions {
   /** `https://host[:port][/prefix]`; `http:` only for what listens on this machine. */
@@ -84,7 +84,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
       const bytes = await readLimited(response)
       if (response.headers.has('signature-input') || response.ok) {
         const now = await verifyResponse(
-          { method: 'POST', target, nonce },
+          { method: 'POST', target, headers: request.headers, nonce },
           { status: response.status, headers: response.headers, body: bytes },
           { verify: options.verify, verifyChain: options.verifyServer },
         )
@@ -122,6 +122,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
       for (const [name, value] of Object.entries(signature)) headers.set(name, value)
     } else {
       headers.set(NONCE_HEADER, nonce)
+      headers.set('content-digest', await contentDigest(body))
       if (credential) headers.set('authorization', `Bearer ${credential.bearer}`)
     }
     const signal = signalFor(call, subscription)

@@ -5,7 +5,8 @@ import {
   CountAgentsResponse,
   CreateJoinTokenRequest,
 } from '../../proto/spire/api/server/agent/v1.ts'
-import { JoinToken } from '../../proto/spire/api/types.ts'
+import { GetBundleRequest } from '../../proto/spire/api/server/bundle/v1.ts'
+import { Bundle, JoinToken } from '../../proto/spire/api/types.ts'
 import { memoryUses } from '../../test/support/memory-uses.ts'
 import { identified, rejection, TD, testServer } from '../../test/support/server.ts'
 import { AT, type Made, makeCertificate } from '../../test/support/x509.ts'
@@ -17,7 +18,7 @@ import { nodeVerifier } from '../plugins/signer.ts'
 import { isOnce } from '../server/once.ts'
 import { connectHandler } from './fetch.ts'
 import { connectHttp } from './http-client.ts'
-import { type HttpIdentity, isSigned, verifyRequest, x509Credential } from './http-signature.ts'
+import { type HttpIdentity, isSigned, nonceOf, verifyRequest, x509Credential } from './http-signature.ts'
 import { type HttpMessage, signWith } from './message-signature.ts'
 import { StateSeal } from './sealed-state.ts'
 
@@ -117,7 +118,7 @@ test('a clock is not corrected by another server of the trust domain', async () 
     const body = new Uint8Array(await response.arrayBuffer())
     const nonce = /;nonce="([^"]*)"/.exec(sent[0]!.headers.get('signature-input')!)![1]!
     const headers = await signResponse(
-      { method: 'POST', target: COUNT, nonce },
+      { method: 'POST', target: COUNT, headers: sent[0]!.headers, nonce },
       { status: response.status, contentType: 'application/json', body },
       impostor,
       AT,
@@ -126,6 +127,40 @@ test('a clock is not corrected by another server of the trust domain', async () 
   }
   expect(await rejection(counted(client({ skewSeconds: 3600 })))).toMatch(/not to be trusted/)
   expect(sent).toHaveLength(1)
+})
+
+test('an answer to another with the same nonce is no answer to us', async () => {
+  const other = identityOf(await makeCertificate({ name: 'o', uris: ['spiffe://example.org/other'] }, root))
+  between = async () => {
+    const request = sent[0]!
+    const body = new Uint8Array(await request.clone().arrayBuffer())
+    const nonce = nonceOf(request.headers)!
+    const message = { method: 'POST', target: COUNT, headers: new Headers(request.headers), body }
+    const headers = await signWith(message, x509Credential(other), { audience: URL_, now: AT, nonce })
+    for (const [name, value] of Object.entries(headers)) message.headers.set(name, value)
+    return (await handle(new Request(request.url, { method: 'POST', headers: message.headers, body }), ''))!
+  }
+  expect(await rejection(counted(client()))).toMatch(/^UNAVAILABLE: .*not to be trusted.*does not verify/)
+})
+
+test('a question without signature that was changed on the way is refused', async () => {
+  const path = '/spire.api.server.bundle.v1.Bundle/GetBundle'
+  const anonymous = connectHttp({
+    serverUrl: URL_,
+    credential: () => undefined,
+    verifyServer: verifyChain,
+    verify,
+    clock: server.clock,
+    fetch: (async (request: Request) => {
+      sent.push(request.clone())
+      return (await handle(new Request(request.url, { method: 'POST', headers: request.headers, body: changed }), ''))!
+    }) as typeof fetch,
+  })
+  const get = { path, request: GetBundleRequest, response: Bundle }
+  let changed: Uint8Array<ArrayBuffer> = new Uint8Array(0)
+  expect((await anonymous.unary(get, { outputMask: undefined })).trustDomain).toBe('example.org')
+  changed = Uint8Array.of(10, 0)
+  expect(await rejection(anonymous.unary(get, { outputMask: undefined }))).toMatch(/content digest/)
 })
 
 test('an error that the server did not sign says nothing of the caller', async () => {

@@ -144,7 +144,12 @@ test("somebody else's certificate does not make one of them", async () => {
 })
 
 test('an answer is bound to its request and its status', async () => {
-  const request = { method: 'POST', target: '/x', nonce: 'nonce-of-request' }
+  const request = {
+    method: 'POST',
+    target: '/x',
+    headers: new Headers({ signature: 'wimse=:AA==:' }),
+    nonce: 'nonce-of-request',
+  }
   const body = new TextEncoder().encode('answer')
   const headers = new Headers({
     'content-type': 'application/proto',
@@ -162,6 +167,10 @@ test('an answer is bound to its request and its status', async () => {
     'another request',
   )
   await expect(verifyResponse({ ...request, target: '/y' }, response, responseCheck)).rejects.toThrow('does not verify')
+  const somebodyElses = { ...request, headers: new Headers({ signature: 'wimse=:AQ==:' }) }
+  await expect(verifyResponse(somebodyElses, response, responseCheck)).rejects.toThrow('does not verify')
+  const unsigned = { ...request, headers: new Headers() }
+  await expect(verifyResponse(unsigned, response, responseCheck)).rejects.toThrow('does not know')
   await expect(verifyResponse(request, { ...response, status: 201 }, responseCheck)).rejects.toThrow('does not verify')
   await expect(
     verifyResponse(request, { ...response, body: new TextEncoder().encode('Answer') }, responseCheck),

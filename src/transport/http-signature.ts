@@ -90,9 +90,22 @@ export async function verifyRequest(message: HttpMessage, check: RequestCheck): 
   return { chain, leaf, nonce }
 }
 
+/** A request as its answer is bound to it. */
+export interface AnsweredRequest extends Omit<HttpMessage, 'body'> {
+  readonly nonce: string
+}
+
+/**
+ * Headers of a request that its answer covers, so that it is no answer to a request of somebody else with the same nonce: the signature
+ * where there is one, else the digest of the body where that is stated. RFC 9421 2.4.
+ */
+function boundHeaders(headers: Headers): string[] {
+  return ['signature;req', 'content-digest;req'].filter((name) => headers.has(name.slice(0, -4))).slice(0, 1)
+}
+
 /** Signs the answer to a request, bound to the request by its nonce, method and target. @returns the headers to add */
 export async function signResponse(
-  request: { readonly method: string; readonly target: string; readonly nonce: string },
+  request: AnsweredRequest,
   response: { readonly status: number; readonly contentType: string; readonly body: Uint8Array },
   identity: HttpIdentity,
   now: EpochSeconds,
@@ -106,6 +119,7 @@ export async function signResponse(
     '"@status"',
     '"@method";req',
     '"@request-target";req',
+    ...quoted(boundHeaders(request.headers)),
     '"content-type"',
     '"content-digest"',
     `"${SERVER_CERT}"`,
@@ -130,7 +144,7 @@ export interface ResponseCheck {
  * @throws StatusError UNAUTHENTICATED
  */
 export async function verifyResponse(
-  request: { readonly method: string; readonly target: string; readonly nonce: string },
+  request: AnsweredRequest,
   response: { readonly status: number; readonly headers: Headers; readonly body: Uint8Array },
   check: ResponseCheck,
 ): Promise<EpochSeconds> {
@@ -142,6 +156,7 @@ export async function verifyResponse(
     '@status',
     '@method;req',
     '@request-target;req',
+    ...boundHeaders(request.headers),
     'content-type',
     'content-digest',
     SERVER_CERT,

@@ -114,7 +114,7 @@ export function requestBase(
 export function responseBase(
   components: readonly string[],
   params: string,
-  request: { readonly method: string; readonly target: string },
+  request: Omit<HttpMessage, 'body'>,
   status: number,
   header: (name: string) => string | undefined,
 ): Uint8Array {
@@ -122,6 +122,7 @@ export function responseBase(
     if (name === '"@status"') return String(status)
     if (name === '"@method";req') return request.method
     if (name === '"@request-target";req') return request.target
+    if (name.endsWith('";req')) return request.headers.get(name.slice(1, -5)) ?? undefined
     return header(name.slice(1, -1))
   })
 }
