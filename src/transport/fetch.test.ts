@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { memoryUses } from '../../test/support/memory-uses.ts'
-import { identified } from '../../test/support/server.ts'
+import { identified, TD } from '../../test/support/server.ts'
 import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
+import { spiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { envelope } from './connect-protocol.ts'
@@ -286,6 +287,12 @@ test('whatever comes as a body of envelopes, the answer is a Connect answer', as
 
 test.each<[string, Peer, string | undefined]>([
   ['a holder of an SVID', identified('/agent'), 'spiffe://example.org/agent'],
+  ['one that a front saw', { ...identified('/agent'), front: 'lb' } as Peer, 'spiffe://example.org/agent'],
+  [
+    'a holder of a WIT-SVID',
+    { via: 'wit', address: '192.0.2.9', spiffeId: spiffeId(TD, '/web') },
+    'spiffe://example.org/web',
+  ],
   ['an operator', { via: 'operator', address: '192.0.2.9', name: 'key-1', proof: 'operator_key' }, 'key-1'],
   ['somebody unknown', { via: 'anonymous', address: '192.0.2.9' }, undefined],
 ])('rate limits count %s by name where there is one', async (_, peer, key) => {
