@@ -30,7 +30,7 @@ describe.skipIf(reason !== '')(`workers/lambda${reason ? ` (skipped: ${reason})`
       logLevel: 'error',
     })
     lambda = await startLambda(folder, { ...HOST_VARIABLES, DATABASE_URL: database.url })
-  }, 300_000)
+  }, 600_000)
   afterAll(async () => {
     await lambda?.stop()
     await database?.stop()
