@@ -5,8 +5,13 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { SERVER } from '../agent/server-methods.ts'
 import { parseBundleDocument } from '../src/core/bundle-document.ts'
 import { parseCertificate } from '../src/core/certificate.ts'
+import { parseCsr } from '../src/core/csr.ts'
 import type { Log, LogFields } from '../src/core/log.ts'
+import type { UpstreamAuthority } from '../src/core/plugin.ts'
+import { trustDomainId } from '../src/core/spiffe-id.ts'
+import { issuerOf, randomSerial, signCertificate } from '../src/core/x509-svid.ts'
 import { generateSigner } from '../src/plugins/signer.ts'
+import { selfSignCa } from '../src/server/ca.ts'
 import { openLibsqlStore } from '../src/store/libsql.ts'
 import { edgeSuite } from '../test/contract/edge.ts'
 import {
@@ -196,6 +201,62 @@ describe('over time', () => {
     await one.fetch(new Request('http://127.0.0.1/'))
     const { tokens, roots } = await seed(one)
     expect((await attestByToken(placeOf(one, roots, clock), tokens[0]!)).id).toContain('/join_token/')
+  })
+
+  test('what the upstream trusts by now is taken over with the rest of the work', async () => {
+    const now = Math.floor(Date.now() / 1000)
+    const uri = trustDomainId(TRUST_DOMAIN)
+    const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
+    const makeRoot = async () =>
+      selfSignCa({
+        trustDomain: TRUST_DOMAIN,
+        signer: await generateSigner('ec-p256'),
+        subject: { organization: ['above'] },
+        notAfter: now + DAY,
+        now,
+        random,
+      })
+    const [root, later] = [await makeRoot(), await makeRoot()]
+    const roots = [root.certificate]
+    let held = 0
+    const upstream: UpstreamAuthority = {
+      name: 'test',
+      async mintX509Ca(csr) {
+        const { spki, subject } = parseCsr(csr)
+        const { certificate, signer } = root
+        const profile = {
+          kind: 'ca',
+          serial: randomSerial(random),
+          subject,
+          spki,
+          notBefore: now,
+          notAfter: now + DAY,
+          uri,
+        } as const
+        const der = await signCertificate(profile, issuerOf(signer, certificate.subject, certificate.subjectKeyId))
+        return { caChain: [der], upstreamRoots: [{ der: certificate.der, tainted: false }] }
+      },
+      async *follow(signal) {
+        held += 1
+        try {
+          yield { x509Authorities: roots.map(({ der }) => ({ der, tainted: false })), jwtAuthorities: [] }
+          await new Promise((end) => signal.addEventListener('abort', end))
+        } finally {
+          held -= 1
+        }
+      },
+    }
+    const { clock, isolate } = shared({ upstream: () => upstream })
+    const one = isolate()
+    expect((await bundleOf(one)).x509Authorities.map(({ der }) => der)).toEqual([root.certificate.der])
+    roots.push(later.certificate)
+    clock.ms += 6_000
+    await one.maintain()
+    expect((await bundleOf(one)).x509Authorities.map(({ der }) => der)).toEqual([
+      root.certificate.der,
+      later.certificate.der,
+    ])
+    expect(held).toBe(0)
   })
 
   test('with another key-encryption key nothing is answered and nothing changed', async () => {

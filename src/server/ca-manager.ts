@@ -6,7 +6,7 @@ import { errorMessage, StatusError } from '../core/error.ts'
 import type { KeyType, Signer } from '../core/key-type.ts'
 import type { Log } from '../core/log.ts'
 import { issuingKeyId } from '../core/path-validation.ts'
-import type { KeyManager, UpstreamAuthority } from '../core/plugin.ts'
+import type { KeyManager, UpstreamAuthority, UpstreamBundle } from '../core/plugin.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import type { BundleStore, Lease, LeaseStore, Store, WrappedKeyStore } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
@@ -269,20 +269,38 @@ export class CaManager {
 
   /** Keeps the own bundle in step with the upstream's until the signal aborts. */
   async followUpstream(signal: AbortSignal): Promise<void> {
-    const { upstream, store, log, onTainted } = this.#deps
+    const { upstream } = this.#deps
     if (!upstream?.follow) return
-    for await (const update of upstream.follow(signal)) {
-      await takeUpstreamBundle(
-        {
-          bundles: store.bundles,
-          trustDomain: this.#options.trustDomain,
-          log,
-          replaceCa: (keyIds) => this.#alone((hands) => this.#replaceTaintedCa(hands, keyIds)),
-          onTainted: (keyIds) => onTainted?.(keyIds),
-        },
-        update,
-      )
+    for await (const update of upstream.follow(signal)) await this.#takeFromUpstream(update)
+  }
+
+  /** The same once, for where nobody can hold on to the upstream: takes what it trusts now. */
+  async lookUpstream(): Promise<void> {
+    const { upstream } = this.#deps
+    if (!upstream?.follow) return
+    const stop = new AbortController()
+    try {
+      for await (const update of upstream.follow(stop.signal)) {
+        await this.#takeFromUpstream(update)
+        return
+      }
+    } finally {
+      stop.abort()
     }
+  }
+
+  #takeFromUpstream(update: UpstreamBundle): Promise<void> {
+    const { store, log, onTainted } = this.#deps
+    return takeUpstreamBundle(
+      {
+        bundles: store.bundles,
+        trustDomain: this.#options.trustDomain,
+        log,
+        replaceCa: (keyIds) => this.#alone((hands) => this.#replaceTaintedCa(hands, keyIds)),
+        onTainted: (keyIds) => onTainted?.(keyIds),
+      },
+      update,
+    )
   }
 
   get #shared() {

@@ -195,6 +195,12 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     clock,
     log,
   })
+  // Who has timers holds on to the upstream instead.
+  const look: UpkeepTask = {
+    everyMs: 5_000,
+    failure: 'Could not read the bundle of the upstream authority',
+    run: () => manager.lookUpstream(),
+  }
   return {
     deps,
     manager,
@@ -214,7 +220,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
       if (all || changes.some(({ kind, key }) => kind === 'bundle' && key === trustDomain)) bundle.invalidate()
     },
     tasks,
-    upkeep: upkeepOf(tasks, log),
+    upkeep: upkeepOf([...tasks, ...(manager.followsUpstream ? [look] : [])], log),
   }
 }
 
