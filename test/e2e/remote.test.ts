@@ -125,7 +125,7 @@ test('an administrator by X509-SVID, by WIT-SVID, by OIDC token and by a JWK', a
   }
   // What only the socket offers is for operators, not for identities of the trust domain.
   expect((await remote(['logger', 'get'], svid)).stderr).toContain('authorization denied')
-})
+}, 20_000)
 
 test('an administrator whose certificate a front saw', async () => {
   await cluster.must(server, 'x509', 'mint', '-spiffeID', spiffe('admin'), '-write', cluster.path(''))
