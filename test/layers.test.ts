@@ -10,7 +10,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   proto: { inside: [], outside: [/^@bufbuild\/protobuf\/wire$/] },
   'src/rpc': { inside: ['src/core'], outside: [] },
   'src/server': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^jose$/] },
-  'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^postgres$/, /^node:/] },
+  'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^pg$/, /^node:/] },
   'src/plugins': { inside: ['src/core'], outside: [/^node:/, /^aws4fetch$/] },
   'src/config': { inside: ['src/core'], outside: [] },
   'src/transport': {

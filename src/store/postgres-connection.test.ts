@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { parsePostgresConnection } from './postgres-connection.ts'
 
-const NO_TLS = { ssl: false, connection: { application_name: 'turret' } } as const
+const NO_TLS = { ssl: false, application_name: 'turret', options: '-c jit=off' } as const
 
 test.each<[string, string, object]>([
   [
@@ -17,14 +17,27 @@ test.each<[string, string, object]>([
   [
     'a URL',
     'postgres://u:p%40ss@db:5433/spire?sslmode=disable&connect_timeout=3',
-    { user: 'u', password: 'p@ss', host: 'db', port: 5433, database: 'spire', connect_timeout: 3, ...NO_TLS },
+    {
+      user: 'u',
+      password: 'p@ss',
+      host: 'db',
+      port: 5433,
+      database: 'spire',
+      connectionTimeoutMillis: 3000,
+      ...NO_TLS,
+    },
   ],
   ['an IPv6 address', 'postgresql://[::1]/d?sslmode=disable', { host: '::1', database: 'd', ...NO_TLS }],
   ['a socket', 'host=/run/pg dbname=d', { host: '/run/pg', database: 'd', ...NO_TLS }],
   [
     'parameters of the session',
-    'host=db sslmode=disable search_path=s application_name=a',
-    { host: 'db', ssl: false, connection: { application_name: 'a', search_path: 's' } },
+    `host=db sslmode=disable search_path='a, b' application_name=a options='-c x=y'`,
+    { host: 'db', ssl: false, application_name: 'a', options: '-c jit=off -c search_path=a,\\ b -c x=y' },
+  ],
+  [
+    'none that a pooler refuses',
+    'postgres://db?sslmode=disable&jit=',
+    { host: 'db', ssl: false, application_name: 'turret' },
   ],
 ])('%s', (_, text, expected) => {
   expect(parsePostgresConnection(text)).toEqual(expected)

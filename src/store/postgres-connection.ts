@@ -1,14 +1,15 @@
-/** What postgres.js is told of a connection. */
+/** What node-postgres is told of a connection. */
 export interface PostgresConnection {
   readonly host?: string
   readonly port?: number
   readonly user?: string
   readonly password?: string
   readonly database?: string
-  readonly connect_timeout?: number
+  readonly connectionTimeoutMillis?: number
   readonly ssl: false | TlsSettings
-  /** Parameters of the session, as the server knows them. */
-  readonly connection: Readonly<Record<string, string>>
+  readonly application_name: string
+  /** Parameters of the session, `-c name=value`. */
+  readonly options?: string
 }
 
 export interface TlsSettings {
@@ -31,8 +32,9 @@ const MAX_LENGTH = 4096
  */
 export function parsePostgresConnection(text: string, readFile?: (path: string) => string): PostgresConnection {
   if (text.length > MAX_LENGTH) throw new Error('connection_string is too long')
-  const { host, port, user, password, dbname, connect_timeout, sslmode, sslrootcert, sslcert, sslkey, ...others } =
-    /^postgres(ql)?:\/\//.test(text) ? urlWords(text) : spacedWords(text)
+  const words = /^postgres(ql)?:\/\//.test(text) ? urlWords(text) : spacedWords(text)
+  const { host, port, user, password, dbname, connect_timeout, application_name, options, ...others } = words
+  const { sslmode, sslrootcert, sslcert, sslkey, ...session } = others
   const contents = (path: string | undefined, name: string) => {
     if (path === undefined) return {}
     if (!readFile) throw new Error(`${name} cannot be read here`)
@@ -46,14 +48,26 @@ export function parsePostgresConnection(text: string, readFile?: (path: string) 
     ...(dbname === undefined ? {} : { database: dbname }),
     ...(connect_timeout === undefined
       ? {}
-      : { connect_timeout: wholeNumber(connect_timeout, 'connect_timeout', 3600) }),
+      : { connectionTimeoutMillis: 1000 * wholeNumber(connect_timeout, 'connect_timeout', 3600) }),
     ssl: tls(sslmode ?? 'require', host, {
       ...contents(sslrootcert, 'sslrootcert'),
       ...contents(sslcert, 'sslcert'),
       ...contents(sslkey, 'sslkey'),
     }),
-    connection: { application_name: 'turret', ...others },
+    application_name: application_name ?? 'turret',
+    ...sessionOptions({ ...SESSION, ...session }, options),
   }
+}
+
+/** Compiling costs more than it saves here: up to a second for a list. */
+const SESSION: Words = { jit: 'off' }
+
+/** Nothing is said of parameters that are empty: `jit=` is for poolers that let no parameter through. */
+function sessionOptions(words: Words, more = ''): { readonly options?: string } {
+  const given = Object.entries(words).filter(([, value]) => value !== '')
+  const texts = given.map(([name, value]) => `-c ${name}=${value.replace(/[\s\\]/g, '\\$&')}`)
+  const options = [...texts, more].join(' ').trim()
+  return options === '' ? {} : { options }
 }
 
 function tls(mode: string, host: string | undefined, files: { readonly ca?: string }): PostgresConnection['ssl'] {
@@ -92,7 +106,7 @@ function urlWords(text: string): Words {
   add('user', decoded(url.username))
   add('password', decoded(url.password))
   add('dbname', decoded(url.pathname.replace(/^\//, '')))
-  for (const [name, value] of url.searchParams) add(name, value)
+  for (const [name, value] of url.searchParams) words[name] = value
   return words
 }
 

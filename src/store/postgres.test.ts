@@ -1,13 +1,14 @@
-import postgres from 'postgres'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sharedAuthoritiesSuite } from '../../test/contract/shared-authorities.ts'
 import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
 import { storeSuite } from '../../test/contract/store.ts'
+import { eventually } from '../../test/support/cluster.ts'
 import { havePostgres, PostgresServer } from '../../test/support/postgres/postgres.ts'
 import { silentLog } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
 import { parseTrustDomainName } from '../core/trust-domain.ts'
-import { openPostgresStore, postgresDriver } from './postgres.ts'
+import { openPostgresStore, transaction } from './postgres.ts'
 import { parsePostgresConnection } from './postgres-connection.ts'
 
 if (!havePostgres) console.warn('PostgreSQL is not installed: its tests are skipped')
@@ -28,13 +29,14 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
   })
 
   function client(schema = 'public') {
-    const settings = parsePostgresConnection(server.connection(schema))
-    return postgres({ ...settings, max: 2, prepare: false, fetch_types: false, onnotice: () => {} } as never)
+    const pool = new pg.Pool({ ...parsePostgresConnection(server.connection(schema)), max: 2 })
+    // The server ends before the last connection is closed.
+    return pool.on('connect', (one) => one.on('error', () => {}))
   }
 
   async function newSchema(): Promise<string> {
     const schema = server.newSchema()
-    await admin.unsafe(`CREATE SCHEMA ${schema}`)
+    await admin.query(`CREATE SCHEMA ${schema}`)
     return schema
   }
 
@@ -89,23 +91,28 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
     const store = await open(schema)
     const lease = (await store.leases.take('l', 'one', 100, 30))!
     const other = client(schema)
+    const connection = await other.connect()
     const held = Promise.withResolvers<void>()
     const end = Promise.withResolvers<void>()
-    // A batch that stops after its guard.
-    const driver = postgresDriver({
-      begin: (write: (tx: unknown) => Promise<unknown>) =>
-        other.begin(async (tx) => {
-          const result = await write(tx)
-          held.resolve()
-          await end.promise
-          return result
-        }),
-    } as never)
-    const guard = {
-      sql: `SELECT 1 FROM leases WHERE name = ?1 AND fence = ?2 /* held until the end of the batch */`,
-      args: [lease.name, lease.fence],
-    }
-    const writing = driver.batch([guard, { sql: 'DELETE FROM uses', args: [] }])
+    // A batch that stops before its end.
+    const writing = transaction(
+      {
+        async query(...args: unknown[]) {
+          if (args[0] === 'COMMIT') {
+            held.resolve()
+            await end.promise
+          }
+          return (connection.query as (...args: unknown[]) => Promise<unknown>).apply(connection, args)
+        },
+      } as never,
+      [
+        {
+          sql: `SELECT 1 FROM leases WHERE name = ?1 AND fence = ?2 /* held until the end of the batch */`,
+          args: [lease.name, lease.fence],
+        },
+        { sql: 'DELETE FROM uses', args: [] },
+      ],
+    )
     await held.promise
     const impatient = await openPostgresStore({
       connection: `${server.connection(schema)} lock_timeout=50`,
@@ -116,6 +123,28 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
     end.resolve()
     await writing
     expect(await impatient.leases.take('l', 'two', 130, 30)).toMatchObject({ fence: 2 })
+    connection.release()
+    await other.end()
+  })
+
+  test('a connection that ends in the middle of a batch leaves nothing behind, and the next call has a new one', async () => {
+    const schema = await newSchema()
+    const store = await open(schema)
+    await store.bundles.append({ trustDomain: TD, jwtAuthorities: [key('a')] })
+    // The row of the bundle is held here, so that the batch stops after the row of its change.
+    const other = client(schema)
+    const holder = await other.connect()
+    await holder.query('BEGIN')
+    await holder.query('SELECT 1 FROM bundles FOR UPDATE')
+    const writing = store.bundles.append({ trustDomain: TD, jwtAuthorities: [key('b')] }).catch((error) => error)
+    const kill = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'`
+    await eventually(async () => expect((await admin.query(kill)).rows).toHaveLength(1))
+    expect(await writing).toMatchObject({ code: 'UNKNOWN', message: expect.stringContaining('datastore-sql: ') })
+    await holder.query('ROLLBACK')
+    holder.release()
+    expect(await store.changes.head()).toBe(1)
+    await store.bundles.append({ trustDomain: TD, jwtAuthorities: [key('c')] })
+    expect((await store.bundles.get(TD))!.jwtAuthorities.map(({ keyId }) => keyId)).toEqual(['a', 'c'])
     await other.end()
   })
 
@@ -166,9 +195,9 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
 
   test('a database with tables of another program is refused and left as it is', async () => {
     const schema = await newSchema()
-    await admin.unsafe(`CREATE TABLE ${schema}.bundles (id integer)`)
+    await admin.query(`CREATE TABLE ${schema}.bundles (id integer)`)
     await expect(open(schema)).rejects.toThrow('relation "bundles" already exists')
-    const tables = await admin.unsafe(`SELECT tablename FROM pg_tables WHERE schemaname = '${schema}'`)
-    expect(tables.map((row) => row.tablename)).toEqual(['bundles'])
+    const tables = await admin.query(`SELECT tablename FROM pg_tables WHERE schemaname = '${schema}'`)
+    expect(tables.rows.map((row) => row.tablename)).toEqual(['bundles'])
   })
 })

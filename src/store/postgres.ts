@@ -1,4 +1,4 @@
-import postgres, { type Options, type PostgresType, type Sql } from 'postgres'
+import pg, { type ClientConfig } from 'pg'
 import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
@@ -25,11 +25,8 @@ export interface PostgresOptions {
   readonly clock?: Clock
 }
 
-const CONNECT_TIMEOUT_SECONDS = 10
-const CLOSE_TIMEOUT_SECONDS = 2
+const CONNECT_TIMEOUT_MS = 10_000
 const DEFAULT_CONNECTIONS = 10
-/** Numbers of 64 bits are moments, counters and row numbers: less than 2^53. */
-const INT8: PostgresType<number> = { to: 20, from: [20], serialize: String, parse: Number }
 
 /**
  * Opens a PostgreSQL database and brings its schema up to date. Statements are not kept prepared, so that a pooler may stand in between.
@@ -38,18 +35,12 @@ const INT8: PostgresType<number> = { to: 20, from: [20], serialize: String, pars
 export async function openPostgresStore(options: PostgresOptions): Promise<Store> {
   let driver: SqlDriver | undefined
   try {
-    const settings: Options<{ int8: PostgresType<number> }> = {
-      connect_timeout: CONNECT_TIMEOUT_SECONDS,
+    const settings: ClientConfig = {
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       ...parsePostgresConnection(options.connection, options.readFile),
-      max: options.perCall ? 1 : (options.maxConnections ?? DEFAULT_CONNECTIONS),
-      max_lifetime: Math.max(0, options.connectionLifetimeSeconds ?? 0) || null,
-      prepare: false,
-      fetch_types: false,
-      types: { int8: INT8 },
-      onnotice: () => {},
+      types: { getTypeParser },
     }
-    const connect = () => postgres(settings) as unknown as Client
-    driver = options.perCall ? perCallDriver(connect) : postgresDriver(connect())
+    driver = options.perCall ? perCallDriver(settings) : poolDriver(settings, options)
     await applyMigrations(driver, POSTGRES_MIGRATIONS, options.log)
     return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
@@ -58,55 +49,94 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Store
   }
 }
 
-type Client = Sql<{ int8: number }>
+/** Numbers of 64 bits are moments, counters and row numbers: less than 2^53. */
+const getTypeParser = ((oid: number, format?: 'text') =>
+  oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser
 
-/** A driver on a client of postgres.js. */
-export function postgresDriver(sql: Client): SqlDriver {
-  const rows = (on: Pick<Sql, 'unsafe'>, { sql: text, args }: Statement) =>
-    on.unsafe<Row[]>(postgresSql(text), args as SqlValue[] as never[])
-  return {
-    async run(statement) {
-      try {
-        return await rows(sql, statement)
-      } catch (error) {
-        throw postgresError(error)
-      }
-    },
-    async batch(statements) {
-      try {
-        if (statements.length === 1) return [await rows(sql, statements[0]!)]
-        return await sql.begin((tx) => Promise.all(statements.map((statement) => rows(tx, statement))))
-      } catch (error) {
-        throw postgresError(error)
-      }
-    },
-    close: () => sql.end({ timeout: CLOSE_TIMEOUT_SECONDS }),
+/** What a driver needs of a client of node-postgres. */
+type Queries = Pick<pg.ClientBase, 'query'>
+
+async function query(on: Queries, { sql, args }: Statement): Promise<readonly Row[]> {
+  return (await on.query<Row>(postgresSql(sql), args as SqlValue[])).rows
+}
+
+/** All or nothing. The server forgets what was begun if the connection ends. */
+export async function transaction(on: Queries, statements: readonly Statement[]): Promise<(readonly Row[])[]> {
+  if (statements.length === 1) return [await query(on, statements[0]!)]
+  await on.query('BEGIN')
+  try {
+    const results: (readonly Row[])[] = []
+    for (const statement of statements) results.push(await query(on, statement))
+    await on.query('COMMIT')
+    return results
+  } catch (error) {
+    await on.query('ROLLBACK').catch(() => undefined)
+    throw error
   }
 }
 
-function perCallDriver(connect: () => Client): SqlDriver {
-  const once = async <T>(use: (driver: SqlDriver) => Promise<T>): Promise<T> => {
-    const driver = postgresDriver(connect())
+function poolDriver(
+  settings: ClientConfig,
+  { maxConnections, connectionLifetimeSeconds = 0 }: PostgresOptions,
+): SqlDriver {
+  const pool = new pg.Pool({
+    ...settings,
+    max: maxConnections ?? DEFAULT_CONNECTIONS,
+    ...(connectionLifetimeSeconds > 0 ? { maxLifetimeSeconds: connectionLifetimeSeconds } : {}),
+  })
+  // A connection that ends is noticed by who uses it next; without listeners it would end the process.
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return {
+    run: (statement) => query(pool, statement).catch(rethrow),
+    async batch(statements) {
+      const client = await pool.connect().catch(rethrow)
+      let failure: unknown
+      try {
+        return await transaction(client, statements)
+      } catch (error) {
+        failure = error
+        return rethrow(error)
+      } finally {
+        // What the server itself refused leaves the connection as good as it was.
+        client.release(failure !== undefined && !(failure instanceof pg.DatabaseError))
+      }
+    },
+    close: () => pool.end(),
+  }
+}
+
+function perCallDriver(settings: ClientConfig): SqlDriver {
+  const once = async <T>(use: (client: pg.Client) => Promise<T>): Promise<T> => {
+    const client = new pg.Client(settings)
+    client.on('error', () => {})
     try {
-      return await use(driver)
+      await client.connect()
+      return await use(client)
+    } catch (error) {
+      return rethrow(error)
     } finally {
-      await driver.close()
+      await client.end().catch(() => undefined)
     }
   }
   return {
-    run: (statement) => once((driver) => driver.run(statement)),
-    batch: (statements) => once((driver) => driver.batch(statements)),
+    run: (statement) => once((client) => query(client, statement)),
+    batch: (statements) => once((client) => transaction(client, statements)),
     close: async () => {},
   }
+}
+
+function rethrow(error: unknown): never {
+  throw postgresError(error)
 }
 
 interface ServerError {
   readonly code?: string
   readonly message?: string
   readonly detail?: string
-  readonly table_name?: string
-  readonly column_name?: string
-  readonly constraint_name?: string
+  readonly table?: string
+  readonly column?: string
+  readonly constraint?: string
 }
 
 /**
@@ -116,20 +146,20 @@ interface ServerError {
 function postgresError(thrown: unknown): StatusError {
   if (thrown instanceof StatusError) return thrown
   const error = thrown as ServerError
-  const table = error.table_name ?? ''
+  const table = error.table ?? ''
   const cause = new Error(`PostgreSQL error ${error.code ?? 'without code'}`)
   const status = (code: 'ALREADY_EXISTS' | 'UNKNOWN', text: string) =>
     new StatusError(code, `datastore-sql: ${text}`, { cause })
   switch (error.code) {
     case '23505': {
       const columns = /\(([^()]*)\)=\(/.exec(error.detail ?? '')?.[1]?.split(', ')
-      const names = columns?.map((column) => `${table}.${column}`).join(', ') ?? error.constraint_name
+      const names = columns?.map((column) => `${table}.${column}`).join(', ') ?? error.constraint
       return status('ALREADY_EXISTS', `UNIQUE constraint failed: ${names}`)
     }
     case '23503':
       return status('ALREADY_EXISTS', 'FOREIGN KEY constraint failed')
     case '23502':
-      return status('UNKNOWN', `NOT NULL constraint failed: ${table}.${error.column_name}`)
+      return status('UNKNOWN', `NOT NULL constraint failed: ${table}.${error.column}`)
     case '40001':
     case '40P01':
       return status('UNKNOWN', `CONFLICT of transactions: ${error.message}`)
