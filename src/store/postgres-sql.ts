@@ -4,10 +4,12 @@ const MOST_KNOWN = 512
 
 /** What PostgreSQL says differently, in the order of application. `P` of these: a parameter that holds a list as JSON. */
 const DIFFERENCES: readonly (readonly [RegExp, string])[] = [
+  // As an array its few members are looked up in an index; as a table it is taken for a long one, and whole tables are read.
   [
-    /SELECT value FROM json_each\((\?\d*)\)/g,
-    'SELECT value FROM jsonb_array_elements_text($1::text::jsonb) AS listed(value)',
+    /IN \(SELECT (value|CAST\(value AS BIGINT\)) FROM json_each\((\?\d*)\)\)/g,
+    '= ANY (ARRAY(SELECT $1 FROM jsonb_array_elements_text($2::text::jsonb) AS listed(value)))',
   ],
+  [/IN \((SELECT id FROM reached)\)/g, '= ANY (ARRAY($1))'],
   [/json_each\((\?\d*)\) AS (\w+)/g, 'jsonb_array_elements($1::text::jsonb) WITH ORDINALITY AS $2(value, key)'],
   [/json_each\((\?\d*)\)/g, 'jsonb_array_elements($1::text::jsonb) AS listed(value)'],
   [/json_group_array\((.+?)\)\s+FROM/g, "coalesce(json_agg($1), '[]'::json) FROM"],

@@ -89,16 +89,13 @@ const VALUES = Array.from({ length: 15 }, (_, index) =>
 const INSERT_ENTRIES = `INSERT INTO registered_entries (${COLUMNS}) SELECT ${VALUES} FROM json_each(?1)`
 const UPDATE_ENTRY = `UPDATE registered_entries SET (${COLUMNS}) =
   (SELECT ${VALUES} FROM json_each(?1)) WHERE entry_id = ?2`
+const ENTRY_ROW = '(SELECT e.id FROM registered_entries AS e WHERE e.entry_id = g.value ->> 0)'
 const INSERT_SELECTORS = `INSERT INTO selectors (registered_entry_id, type, value)
-  SELECT e.id, g.value ->> 1, g.value ->> 2 FROM json_each(?1) AS g
-  CROSS JOIN registered_entries AS e ON e.entry_id = g.value ->> 0`
+  SELECT ${ENTRY_ROW}, g.value ->> 1, g.value ->> 2 FROM json_each(?1) AS g`
 const INSERT_DNS_NAMES = `INSERT INTO dns_names (registered_entry_id, value)
-  SELECT e.id, g.value ->> 1 FROM json_each(?1) AS g
-  CROSS JOIN registered_entries AS e ON e.entry_id = g.value ->> 0 ORDER BY g.key`
+  SELECT ${ENTRY_ROW}, g.value ->> 1 FROM json_each(?1) AS g ORDER BY g.key`
 const INSERT_FEDERATION = `INSERT INTO federated_registration_entries (bundle_id, registered_entry_id)
-  SELECT b.id, e.id FROM json_each(?1) AS g
-  CROSS JOIN registered_entries AS e ON e.entry_id = g.value ->> 0
-  CROSS JOIN bundles AS b ON b.trust_domain = g.value ->> 1`
+  SELECT (SELECT b.id FROM bundles AS b WHERE b.trust_domain = g.value ->> 1), ${ENTRY_ROW} FROM json_each(?1) AS g`
 
 /** Writes new entries whole, in at most four statements whatever their number. */
 export function insertEntries(entries: readonly Entry[]): Statement[] {
