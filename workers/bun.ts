@@ -1,5 +1,6 @@
 import { openDatabase } from './database.ts'
 import { type Environment, optionsFrom } from './environment.ts'
+import type { DatabaseEnvironment } from './remote-database.ts'
 import { turret } from './turret.ts'
 
 /** What is used of Bun's server. */
@@ -7,7 +8,8 @@ interface BunServer {
   requestIP(request: Request): { readonly address: string } | null
 }
 
-const env = process.env as Environment & Record<string, string | undefined>
+const env = process.env as Environment &
+  DatabaseEnvironment & { readonly BIND_ADDRESS?: string; readonly PORT?: string }
 const server = turret({ ...optionsFrom(env), store: (log) => openDatabase(env, log) })
 
 setInterval(() => server.maintain(), 60_000)

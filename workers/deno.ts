@@ -1,5 +1,6 @@
 import { openDatabase } from './database.ts'
 import { type Environment, optionsFrom } from './environment.ts'
+import type { DatabaseEnvironment } from './remote-database.ts'
 import { turret } from './turret.ts'
 
 /** What is used of Deno. */
@@ -11,7 +12,8 @@ declare const Deno: {
   ): unknown
 }
 
-const env = Deno.env.toObject() as Environment & Record<string, string | undefined>
+const env = Deno.env.toObject() as Environment &
+  DatabaseEnvironment & { readonly BIND_ADDRESS?: string; readonly PORT?: string }
 const server = turret({ ...optionsFrom(env), store: (log) => openDatabase(env, log) })
 
 // On Deno Deploy nothing runs between requests; there they do what is due.

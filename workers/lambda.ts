@@ -1,14 +1,11 @@
 import { Hono } from 'hono'
 import { handle, type LambdaContext, type LambdaEvent } from 'hono/aws-lambda'
-import { openLibsqlHttpStore } from '../src/store/libsql-http.ts'
 import { type Environment, optionsFrom } from './environment.ts'
+import { type DatabaseEnvironment, openRemoteDatabase } from './remote-database.ts'
 import { turret } from './turret.ts'
 
-const env = process.env as Environment & { readonly DATABASE_URL?: string; readonly DATABASE_AUTH_TOKEN?: string }
-const server = turret({
-  ...optionsFrom(env),
-  store: (log) => openLibsqlHttpStore({ url: env.DATABASE_URL ?? '', authToken: env.DATABASE_AUTH_TOKEN, log }),
-})
+const env = process.env as Environment & DatabaseEnvironment
+const server = turret({ ...optionsFrom(env), store: (log) => openRemoteDatabase(env, log) })
 
 /** A function is frozen once it has answered: work must be done before. */
 const app = new Hono<{ Bindings: { readonly event: LambdaEvent } }>()

@@ -1,10 +1,11 @@
 import { openLibsqlHttpStore } from '../src/store/libsql-http.ts'
 import { type Environment, optionsFrom } from './environment.ts'
+import type { DatabaseEnvironment } from './remote-database.ts'
 import { type RequestContext, turret } from './turret.ts'
 
 export const config = { runtime: 'edge' }
 
-const env = process.env as Environment & { readonly DATABASE_URL?: string; readonly DATABASE_AUTH_TOKEN?: string }
+const env = process.env as Environment & DatabaseEnvironment
 const server = turret({
   ...optionsFrom(env),
   store: (log) => openLibsqlHttpStore({ url: env.DATABASE_URL ?? '', authToken: env.DATABASE_AUTH_TOKEN, log }),

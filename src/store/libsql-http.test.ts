@@ -49,3 +49,14 @@ describe.skipIf(!hasSqld)('on a libsql server', () => {
     }
   })
 })
+
+test.each([
+  '',
+  'postgres://me:very-secret@db/d',
+  'http://[very-secret',
+  'http://me:very-secret@127.0.0.1:1/?authToken=very-secret',
+])('an error about the URL %j shows no more than its host', async (url) => {
+  const error = await openLibsqlHttpStore({ url, log: silentLog }).catch((thrown) => thrown)
+  expect(error.message).toMatch(/^failed to open database/)
+  expect(error.message).not.toContain('very-secret')
+})

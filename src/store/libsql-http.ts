@@ -18,7 +18,7 @@ export interface LibsqlHttpOptions {
 
 /**
  * Opens a database of Turso or another libsql server over HTTP, where there is nothing but fetch, and brings its schema up to date.
- * @throws Error `failed to open database "<url>": ...`
+ * @throws Error `failed to open database "<scheme>://<host>": ...`
  */
 export async function openLibsqlHttpStore({
   url,
@@ -26,12 +26,21 @@ export async function openLibsqlHttpStore({
   log,
   clock = systemClock,
 }: LibsqlHttpOptions): Promise<Store> {
+  const origin = originOf(url)
   try {
     const driver = libsqlDriver(createClient({ url, ...(authToken ? { authToken } : {}) }))
     await applyMigrations(driver, SQLITE_MIGRATIONS, log)
     return createStore(driver, clock, log)
   } catch (error) {
-    // A URL may carry a token.
-    throw new Error(`failed to open database "${url.replace(/\?.*$/, '')}": ${errorMessage(error)}`, { cause: error })
+    throw new Error(`failed to open database "${origin}": ${errorMessage(error)}`, { cause: error })
   }
+}
+
+/** The only part of a URL that may be shown: others may hold a password or a token. */
+function originOf(url: string): string {
+  if (/^(libsql|https?):/.test(url) && URL.canParse(url)) {
+    const { protocol, host } = new URL(url)
+    return `${protocol}//${host}`
+  }
+  throw new Error('failed to open database: its URL must start with libsql://, https:// or http://')
 }
