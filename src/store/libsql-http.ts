@@ -39,7 +39,11 @@ export async function openLibsqlHttpStore({
 /** The only part of a URL that may be shown: others may hold a password or a token. */
 function originOf(url: string): string {
   if (/^(libsql|https?):/.test(url) && URL.canParse(url)) {
-    const { protocol, host } = new URL(url)
+    const { protocol, host, username, password } = new URL(url)
+    // fetch takes none, and its complaint would quote it.
+    if (username !== '' || password !== '') {
+      throw new Error('failed to open database: credentials do not belong into its URL; there is a token for them')
+    }
     return `${protocol}//${host}`
   }
   throw new Error('failed to open database: its URL must start with libsql://, https:// or http://')
