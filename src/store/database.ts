@@ -17,6 +17,8 @@ export interface SqlDriver {
   run(statement: Statement): Promise<readonly Row[]>
   /** All or nothing. */
   batch(statements: readonly Statement[]): Promise<readonly (readonly Row[])[]>
+  /** Runs `work` while nobody else's runs in turn: for those who came too late once, where many write. */
+  inTurn?<T>(work: () => Promise<T>): Promise<T>
   close(): Promise<void>
 }
 
@@ -64,7 +66,7 @@ export interface DatabaseOptions {
   readonly withValues: (run: SqlDriver['run'], changes: readonly Change[]) => Promise<readonly Change[]>
 }
 
-const MAX_ATTEMPTS = 8
+const MAX_ATTEMPTS = 64
 const READ_AT_ONCE = 500
 /** Somebody else took the number that was read: to be read again. */
 const NUMBER_TAKEN = /UNIQUE constraint failed: (changes\.sequence|ca_journals\.id)|CONFLICT of transactions/
@@ -135,26 +137,41 @@ export function createDatabase(driver: SqlDriver, options: DatabaseOptions): Dat
     readonly refuse: (error: Error) => Error | undefined
   }
 
-  async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>, guard?: Guard): Promise<T> {
-    for (let attempts = 1; ; attempts++) {
-      head ??= await readHead(driver.run)
-      const first = head + 1
-      const { statements, changes, result } = await decide(driver.run)
-      const numbered = changes.map((change, index): Change => ({ ...change, sequence: first + index }))
-      if (numbered.length === 0 && statements.length === 0) return result
-      const rows = JSON.stringify(numbered.map((change) => [change.sequence, change.kind, change.key]))
-      const log = numbered.length === 0 ? [] : [{ sql: INSERT_CHANGES, args: [rows, nowSeconds()] }]
-      try {
-        await driver.batch([...(guard ? [guard.condition] : []), ...log, ...statements])
-      } catch (error) {
-        head = undefined
-        if (attempts < MAX_ATTEMPTS && error instanceof Error && NUMBER_TAKEN.test(error.message)) continue
-        throw (error instanceof Error && guard?.refuse(error)) || error
-      }
-      head = first + numbered.length - 1
-      if (numbered.length > 0) await announce(numbered)
-      return result
+  /** @returns undefined if somebody else took the number, unless it was the `last` try */
+  async function tryOnce<T>(
+    decide: (run: SqlDriver['run']) => Promise<Decision<T>>,
+    guard: Guard | undefined,
+    last: boolean,
+  ): Promise<{ readonly result: T } | undefined> {
+    head ??= await readHead(driver.run)
+    const first = head + 1
+    const { statements, changes, result } = await decide(driver.run)
+    const numbered = changes.map((change, index): Change => ({ ...change, sequence: first + index }))
+    if (numbered.length === 0 && statements.length === 0) return { result }
+    const rows = JSON.stringify(numbered.map((change) => [change.sequence, change.kind, change.key]))
+    const log = numbered.length === 0 ? [] : [{ sql: INSERT_CHANGES, args: [rows, nowSeconds()] }]
+    try {
+      await driver.batch([...(guard ? [guard.condition] : []), ...log, ...statements])
+    } catch (error) {
+      head = undefined
+      if (!last && error instanceof Error && NUMBER_TAKEN.test(error.message)) return undefined
+      throw (error instanceof Error && guard?.refuse(error)) || error
     }
+    head = first + numbered.length - 1
+    if (numbered.length > 0) await announce(numbered)
+    return { result }
+  }
+
+  async function attempt<T>(decide: (run: SqlDriver['run']) => Promise<Decision<T>>, guard?: Guard): Promise<T> {
+    const done = await tryOnce(decide, guard, false)
+    if (done) return done.result
+    const again = async () => {
+      for (let attempts = 2; ; attempts++) {
+        const done = await tryOnce(decide, guard, attempts === MAX_ATTEMPTS)
+        if (done) return done.result
+      }
+    }
+    return driver.inTurn ? driver.inTurn(again) : again()
   }
 
   const databaseWith = (guard?: Guard): Database => ({

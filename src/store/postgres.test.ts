@@ -86,6 +86,20 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
     )
   })
 
+  test('of many servers that write as fast as they can none is starved', async () => {
+    const schema = await newSchema()
+    const stores = await Promise.all(Array.from({ length: 6 }, (_, index) => open(schema, index === 5)))
+    await Promise.all(
+      stores.flatMap((store, index) =>
+        Array.from({ length: 15 }, (_, number) =>
+          store.bundles.append({ trustDomain: TD, jwtAuthorities: [key(`${index}.${number}`)] }),
+        ),
+      ),
+    )
+    expect((await stores[0]!.bundles.get(TD))!.jwtAuthorities).toHaveLength(90)
+    expect(await stores[0]!.changes.head()).toBe(90)
+  })
+
   test('a lease cannot be taken over while a batch that it guards is under way', async () => {
     const schema = await newSchema()
     const store = await open(schema)

@@ -81,7 +81,8 @@ function poolDriver(
 ): SqlDriver {
   const pool = new pg.Pool({
     ...settings,
-    max: maxConnections ?? DEFAULT_CONNECTIONS,
+    // Whoever waits for its turn holds one and works with another.
+    max: Math.max(2, maxConnections ?? DEFAULT_CONNECTIONS),
     ...(connectionLifetimeSeconds > 0 ? { maxLifetimeSeconds: connectionLifetimeSeconds } : {}),
   })
   // A connection that ends is noticed by who uses it next; without listeners it would end the process.
@@ -100,6 +101,16 @@ function poolDriver(
       } finally {
         // What the server itself refused leaves the connection as good as it was.
         client.release(failure !== undefined && !(failure instanceof pg.DatabaseError))
+      }
+    },
+    async inTurn(work) {
+      const client = await pool.connect().catch(rethrow)
+      try {
+        await takeTurn(client).catch(rethrow)
+        return await work()
+      } finally {
+        await client.query('ROLLBACK').catch(() => undefined)
+        client.release()
       }
     },
     close: () => pool.end(),
@@ -122,8 +133,22 @@ function perCallDriver(settings: ClientConfig): SqlDriver {
   return {
     run: (statement) => once((client) => query(client, statement)),
     batch: (statements) => once((client) => transaction(client, statements)),
+    async inTurn(work) {
+      const outcome = await once(async (client) => {
+        await takeTurn(client)
+        return (await Promise.allSettled([work()]))[0]
+      })
+      if (outcome.status === 'rejected') throw outcome.reason
+      return outcome.value
+    },
     close: async () => {},
   }
+}
+
+/** Waits for the others before us. The turn ends with the transaction, so any pooler may stand in between. "Turt" is its number. */
+async function takeTurn(client: Queries): Promise<void> {
+  await client.query('BEGIN')
+  await client.query('SELECT pg_advisory_xact_lock(1416983156)')
 }
 
 function rethrow(error: unknown): never {
