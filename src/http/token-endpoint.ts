@@ -104,13 +104,14 @@ async function readForm(request: Request): Promise<Form> {
   if (type!.trim().toLowerCase() !== 'application/x-www-form-urlencoded')
     throw new OAuthError('invalid_request', 'the body must be application/x-www-form-urlencoded')
   const bytes = await exchangeBody(request)
-  const form = new Map<string, readonly string[]>()
+  const form = new Map<string, string[]>()
   // A parameter without a value counts as left out. RFC 6749 3.2
   for (const [name, value] of new URLSearchParams(new TextDecoder().decode(bytes))) {
-    if (value !== '') form.set(name, [...(form.get(name) ?? []), value])
-  }
-  for (const [name, values] of form) {
-    if (values.length > 1 && !REPEATABLE.has(name))
+    const before = form.get(name)
+    if (value === '') continue
+    if (!before) form.set(name, [value])
+    else if (REPEATABLE.has(name)) before.push(value)
+    else
       throw new OAuthError('invalid_request', `a parameter comes more than once: ${JSON.stringify(name.slice(0, 64))}`)
   }
   return form
