@@ -185,6 +185,26 @@ test.each<[string, (state: string) => string, string, number]>([
   expect(JSON.parse(answer!).error.code).toBe('invalid_argument')
 })
 
+test('a state that a replica with a faster clock sealed is good once, for as long as it is good', async () => {
+  clock.now += 30_000
+  const opened = await post('/t.Test/Sum', STREAM, envelope(text('4')))
+  clock.now -= 30_000
+  const body = new Uint8Array([...envelope(text('4')), ...envelope(text('6'))])
+  const resume = () => post('/t.Test/Sum', STREAM, body, { [STATE_HEADER]: opened!.headers.get(STATE_HEADER)! })
+  expect(await replies(await resume())).toEqual(['total 10', '{}'])
+  clock.now += 75_000
+  expect((await replies(await resume()))[0]).toContain('was used before')
+})
+
+test('a state of a replica whose clock is far ahead is refused', async () => {
+  clock.now += 90_000
+  const opened = await post('/t.Test/Sum', STREAM, envelope(text('4')))
+  clock.now -= 90_000
+  const body = new Uint8Array([...envelope(text('4')), ...envelope(text('6'))])
+  const resumed = await post('/t.Test/Sum', STREAM, body, { [STATE_HEADER]: opened!.headers.get(STATE_HEADER)! })
+  expect((await replies(resumed))[0]).toContain('too old')
+})
+
 test('a server stream ends with its error', async () => {
   const [one, end] = await replies(await post('/t.Test/Count', STREAM, envelope(new Uint8Array(0))))
   expect(one).toBe('one')

@@ -72,8 +72,10 @@ export class StateSeal {
     const now = epochSeconds(this.#clock)
     const sealedAt = Number(new DataView(plain.buffer, plain.byteOffset).getBigUint64(0))
     const key = `seal ${text.slice(0, NONCE_CHARACTERS)}`
-    const inTime = this.#clock.nowMs() - sealedAt <= LIFETIME_MS
-    if (!inTime || !(await this.#uses.take(key, now + LIFETIME_MS / 1000 + 1, now))) {
+    // The replica that sealed it may be ahead: the mark has to outlive the state, by its time, and the clock of whoever prunes.
+    const until = Math.max(now, Math.floor(sealedAt / 1000)) + (2 * LIFETIME_MS) / 1000
+    const inTime = Math.abs(this.#clock.nowMs() - sealedAt) <= LIFETIME_MS
+    if (!inTime || !(await this.#uses.take(key, until, now))) {
       throw new StatusError('INVALID_ARGUMENT', 'the attestation state is too old or was used before')
     }
     return plain.subarray(8)
