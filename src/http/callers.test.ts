@@ -1,18 +1,27 @@
 import { afterEach, expect, test } from 'vitest'
-import { memoryUses } from '../../test/support/memory-uses.ts'
 import { TD, testServer } from '../../test/support/server.ts'
 import { AT, type Made, makeCertificate } from '../../test/support/x509.ts'
 import { base64 } from '../core/base64.ts'
 import { parseCertificate, serialText } from '../core/certificate.ts'
+import { createCsr } from '../core/csr.ts'
 import { jwtSigner } from '../core/jwt-svid.ts'
 import type { Log, LogFields } from '../core/log.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
 import { parseWitKey, signWitSvid, witKeyOf } from '../core/wit-svid.ts'
+import { encodeName } from '../core/x509-name.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { trustOf } from '../server/trust.ts'
 import type { FrontOptions, TlsClientAuth } from '../transport/front.ts'
 import { verifyResponse, x509Credential } from '../transport/http-signature.ts'
-import { type Credential, type HttpMessage, type SigningTerms, signWith } from '../transport/message-signature.ts'
+import {
+  type Credential,
+  contentDigest,
+  type HttpMessage,
+  requestBase,
+  type SigningTerms,
+  signatureHeaders,
+  signWith,
+} from '../transport/message-signature.ts'
 import { witCredential } from '../transport/wit-signature.ts'
 import { httpApp } from './app.ts'
 
@@ -89,7 +98,7 @@ const app = httpApp({
   audiences: [AUDIENCE],
   issuer: undefined,
   sealSecret: new Uint8Array(32),
-  uses: memoryUses(),
+  uses: store.uses,
   fronts,
   verify,
   clock,
@@ -273,6 +282,61 @@ test.each<[string, () => Promise<Credential> | Credential, string]>([
   const read = await signature(credential)
   expect(await outcome(send({ headers: read }))).toBe('OK')
   expect(await outcome(send({ headers: read }))).toBe('OK')
+})
+
+test('a copy of a renewal does not bury the SVID that the original gave', async () => {
+  const name = '/spire/agent/join_token/renewing'
+  const made = await svid(name)
+  const id = spiffeId(TD, name)
+  const serialNumber = serialText(parseCertificate(made.der))
+  const node = { id, attestationType: 'join_token', serialNumber, expiresAt: AT + 3600, selectors: [] }
+  await store.nodes.recordAttestation({ ...node, canReattest: false })
+  const csr = await createCsr({ subject: encodeName({}) }, await generateSigner('ec-p256'))
+  const renewal = {
+    path: '/spire.api.server.agent.v1.Agent/RenewAgent',
+    body: JSON.stringify({ params: { csr: base64(csr) } }),
+  }
+  const headers = await signature(by(made), renewal)
+  expect(await outcome(send({ ...renewal, headers }))).toBe('OK')
+  const pending = (await store.nodes.get(id))?.newSerialNumber
+  expect(pending).not.toBe('')
+  expect(await outcome(send({ ...renewal, headers }))).toBe('401 unauthenticated: the request was sent before')
+  expect((await store.nodes.get(id))?.newSerialNumber).toBe(pending)
+})
+
+test('a copy is refused for as long as the original could come', async () => {
+  const write = { path: TOKEN, body: '{"ttl":60}' }
+  const before = clock.ms
+  const credential = by(admin)
+  // As long as a signature may live, by a clock that is ahead as far as one may be.
+  const message: HttpMessage = {
+    method: 'POST',
+    target: TOKEN,
+    headers: new Headers({ 'content-type': 'application/json' }),
+    body: new TextEncoder().encode(write.body),
+  }
+  const longLived: Record<string, string> = {
+    'content-digest': await contentDigest(message.body),
+    ...credential.headers,
+  }
+  const components = ['@method', '@request-target', 'content-type', 'content-digest', 'client-cert'].map(
+    (name) => `"${name}"`,
+  )
+  const params = `(${components.join(' ')});created=${AT + 30};expires=${AT + 330};nonce="${'n'.repeat(20)}";tag="${credential.tag}";wimse-aud="${AUDIENCE}"`
+  const base = requestBase(
+    components,
+    params,
+    message,
+    (name) => longLived[name] ?? message.headers.get(name) ?? undefined,
+  )
+  const headers = { ...longLived, ...(await signatureHeaders(params, base, credential.signer)) }
+  try {
+    expect(await outcome(send({ ...write, headers }))).toBe('OK')
+    clock.ms = (AT + 360) * 1000
+    expect(await outcome(send({ ...write, headers }))).toBe('401 unauthenticated: the request was sent before')
+  } finally {
+    clock.ms = before
+  }
 })
 
 const clientCert = (made: Made) => ({ 'client-cert': `:${base64(made.der)}:` })

@@ -17,8 +17,8 @@ const MAX_LIFETIME = 300
 /** How long our own signatures live. Seconds. */
 export const LIFETIME = 60
 const SKEW = 30
-/** For how long one request may be taken, from the first moment to the last. Seconds. */
-export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 2 * SKEW
+/** Longer than one request may be taken, from the first moment to the last, by replicas whose clocks differ. Seconds. */
+export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 3 * SKEW
 
 export interface HttpMessage {
   readonly method: string
