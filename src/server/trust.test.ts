@@ -110,6 +110,17 @@ test.each<[string, string, string]>([
   expect(await rejection(trust.verifyWit(await witOf(id, keyId)))).toBe(outcome)
 })
 
+test('a WIT-SVID by a tainted key is refused', async () => {
+  await server.store.bundles.append({ trustDomain: TD, witAuthorities: [witKey('tainted')] })
+  const token = await witOf('spiffe://example.org/x', 'tainted')
+  expect(await rejection(trust.verifyWit(token))).toBe('OK')
+  await server.store.bundles.change(TD, (bundle) => ({
+    ...bundle,
+    witAuthorities: bundle.witAuthorities.map((key) => ({ ...key, tainted: true })),
+  }))
+  expect(await rejection(trust.verifyWit(token))).toMatch(/^INVALID_ARGUMENT: public key "tainted" not found/)
+})
+
 test('a token that is none is an invalid argument', async () => {
   for (const token of ['', 'a.b.c', 'e30.e30.e30']) {
     expect(await rejection(trust.verifyWit(token))).toMatch(/^INVALID_ARGUMENT: /)

@@ -105,7 +105,9 @@ export function trustOf(deps: TrustDeps): Trust {
       const bundle = await bundleOf(claimed)
       const wit = await validateWitSvid({
         token,
-        authoritiesOf: (trustDomain) => (trustDomain === claimed ? bundle?.witAuthorities : undefined),
+        // Whoever has a tainted key could name any identity; nothing is renewed with a WIT-SVID, so that nobody needs it any more.
+        authoritiesOf: (trustDomain) =>
+          trustDomain === claimed ? bundle?.witAuthorities.filter(({ tainted }) => !tainted) : undefined,
         at: epochSeconds(clock),
         verify,
       })
