@@ -99,6 +99,7 @@ export interface NodeStore {
   /**
    * Records a successful attestation: replaces the selectors, creates the row or updates serial, expiry and
    * can_reattest of the one there (its pending serial is cleared; attestation type and version stay). One batch.
+   * @throws PERMISSION_DENIED if the node is banned by then
    */
   recordAttestation(node: Omit<AttestedNode, 'newSerialNumber' | 'newExpiresAt' | 'agentVersion'>): Promise<void>
   /** Stores the serial of a renewed SVID; the present one stays good until the new one is used. @throws NOT_FOUND */

@@ -57,6 +57,8 @@ export function nodeStore(database: Database): NodeStore {
     recordAttestation: (node) =>
       database.write(async (run) => {
         const before = await find(run, node.id)
+        // Banned while the attestation was under way, perhaps by another server.
+        if (before?.serialNumber === '') throw new StatusError('PERMISSION_DENIED', 'agent is banned')
         const selectors = normaliseSelectors(node.selectors)
         const after: AttestedNode = {
           ...node,
