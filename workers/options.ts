@@ -95,10 +95,15 @@ export interface TurretHost {
 
 const DAY = 24 * 3600
 
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string' && one !== '')
+}
+
 /** Checks the options and applies the defaults. @throws Error that names the option */
 export function settingsOf(options: TurretOptions): ServerSettings {
   const { audiences, issuer, basePath = '', x509SvidTtlSeconds = 3600, caKeyType = 'ec-p256' } = options
-  if (audiences.length === 0) throw new Error('audiences must name the URLs that clients know this server by')
+  // Of a text, too, a part would be "included".
+  if (!isTexts(audiences)) throw new Error('audiences must name the URLs that clients know this server by')
   if (issuer !== undefined && !/^https?:\/\/[^/]+(\/.*[^/])?$/.test(issuer))
     throw new Error('issuer must be an https:// URL that does not end in a slash')
   if (basePath !== '' && !/^(\/[A-Za-z0-9._~-]+)+$/.test(basePath))
@@ -107,7 +112,9 @@ export function settingsOf(options: TurretOptions): ServerSettings {
     if (!/^[A-Za-z0-9_-]{43}$/.test(key)) throw new Error(`operatorKeys: ${JSON.stringify(key)} is no thumbprint`)
   }
   for (const { claims } of options.oidcAdmins ?? []) {
-    if (Object.keys(claims).length === 0) throw new Error('oidcAdmins: claims must name at least one claim')
+    const values = Object.values(claims)
+    if (values.length === 0 || !values.every(isTexts))
+      throw new Error('oidcAdmins: claims must name at least one claim, each with a list of values')
   }
   frontsOf(options.fronts ?? [])
   for (const [name, value] of Object.entries(options)) {

@@ -301,6 +301,14 @@ test.each<[string, Partial<TurretOptions>, string]>([
   ['a path without a slash', { basePath: 'identity' }, 'basePath must be'],
   ['a front that anybody can be', { fronts: [{ name: 'lb', carrier: 'rfc9440' }] }, 'neither a secret nor addresses'],
   ['a lifetime of nothing', { caTtlSeconds: 0 }, 'caTtlSeconds must be'],
+  ['a text instead of audiences', { audiences: 'https://id.example.org' as never }, 'audiences must name'],
+  [
+    'a text instead of the values of a claim',
+    {
+      oidcAdmins: [{ issuer: 'https://a.org', audience: 'x', claims: { email: 'root@example.org' as never } }],
+    },
+    'each with a list of values',
+  ],
   ['a trust domain that is none', { trustDomain: 'Example.org' }, 'trust domain'],
 ])('%s is refused at once', (_, wrong, message) => {
   expect(() => turret({ ...options, ...wrong })).toThrow(message)
