@@ -68,6 +68,14 @@ const methods: BoundMethod[] = [
     },
   },
   {
+    path: '/t.Test/Flood',
+    kind: 'bidi',
+    unary: () => Promise.reject(new Error('bidi')),
+    async *stream() {
+      for (let count = 0; count < 70; count++) yield new Uint8Array(1024 * 1024)
+    },
+  },
+  {
     path: '/t.Test/Count',
     kind: 'server-stream',
     unary: () => Promise.reject(new Error('stream')),
@@ -226,6 +234,12 @@ test.each([
 test('more envelopes than any stream needs are refused', async () => {
   const [answer] = await replies(await post('/t.Test/Many', STREAM, new Uint8Array(5 * 1025)))
   expect(JSON.parse(answer!).error.code).toBe('resource_exhausted')
+})
+
+test('more of an answer than clients take is not kept for them', async () => {
+  const all = await replies(await post('/t.Test/Flood', STREAM, envelope(text('4'))))
+  expect(all).toHaveLength(1)
+  expect(JSON.parse(all[0]!).error.code).toBe('resource_exhausted')
 })
 
 test.each<[string, Record<string, string>, number, string]>([

@@ -152,6 +152,9 @@ async function unary(method: BoundMethod, codec: MessageCodec, body: Uint8Array,
   return { status: 200, contentType: codec.contentType, body: codec.writeResponse(reply) }
 }
 
+/** More than clients take. Requests of 4 MiB could ask for gigabytes. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
 /** A stream in both directions whose requests are all there. */
 async function exchange(
   options: FetchOptions,
@@ -181,7 +184,16 @@ async function exchange(
       if (suspended) throw new StatusError('CANCELLED', 'suspended until the next message')
     }
     try {
-      for await (const reply of method.stream(input(), call)) out.push(envelope(codec.writeResponse(reply)))
+      let size = 0
+      for await (const reply of method.stream(input(), call)) {
+        const message = envelope(codec.writeResponse(reply))
+        size += message.length
+        if (size > MAX_ANSWER_BYTES) {
+          out.length = 0
+          throw new StatusError('RESOURCE_EXHAUSTED', 'the answer is too large for one response')
+        }
+        out.push(message)
+      }
     } catch (error) {
       // The handler waits for a message after it left a checkpoint: that is the end of this half, not a failure.
       if (!suspended) throw error
