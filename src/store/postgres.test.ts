@@ -31,7 +31,7 @@ describe.skipIf(!havePostgres)('on PostgreSQL', () => {
   function client(schema = 'public') {
     const pool = new pg.Pool({ ...parsePostgresConnection(server.connection(schema)), max: 2 })
     // The server ends before the last connection is closed.
-    return pool.on('connect', (one) => one.on('error', () => {}))
+    return pool.on('error', () => {}).on('connect', (one) => one.on('error', () => {}))
   }
 
   async function newSchema(): Promise<string> {
