@@ -70,4 +70,25 @@ describe.skipIf(!havePostgres)('two servers on one PostgreSQL, each with keys of
 
     for (const name of ['one', 'two']) expect(cluster.log(name)).not.toContain('pass word')
   }, 60_000)
+
+  test('a server outlives its database, refuses what it cannot write, and goes on when it is back', async () => {
+    await database.halt()
+    const create = [
+      'entry',
+      'create',
+      '-parentID',
+      spiffe('node'),
+      '-spiffeID',
+      spiffe('back'),
+      '-selector',
+      'unix:uid:0',
+    ]
+    const { code, stdout, stderr } = await cluster.server(two, ...create)
+    expect(code).not.toBe(0)
+    expect(stdout + stderr).not.toContain('pass word')
+    await eventually(async () => expect(cluster.log('two')).toContain('Could not read what other servers wrote'))
+    await database.resume()
+    expect(await eventually(() => cluster.must(two, ...create))).toContain('Entry ID')
+    expect(cluster.log('two')).not.toContain('pass word')
+  }, 60_000)
 })

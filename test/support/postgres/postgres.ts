@@ -34,7 +34,8 @@ const owner = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
 export class PostgresServer {
   readonly folder: string
   readonly port: number
-  readonly #child: ChildProcess
+  readonly #start: () => ChildProcess
+  #child: ChildProcess | undefined
   #taken = 0
 
   static async start(): Promise<PostgresServer> {
@@ -50,10 +51,23 @@ export class PostgresServer {
     const port = await freePort()
     const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: folder, fsync: 'off' }
     const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-    const child = spawn(join(bin, 'postgres'), ['-D', data, ...args], {
-      ...options,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
+    const server = new PostgresServer(folder, port, () =>
+      spawn(join(bin, 'postgres'), ['-D', data, ...args], { ...options, stdio: ['ignore', 'ignore', 'pipe'] }),
+    )
+    await server.resume()
+    return server
+  }
+
+  private constructor(folder: string, port: number, start: () => ChildProcess) {
+    this.folder = folder
+    this.port = port
+    this.#start = start
+  }
+
+  /** Goes on with the data that is there. */
+  async resume(): Promise<void> {
+    const child = this.#start()
+    this.#child = child
     await new Promise<void>((resolve, reject) => {
       let said = ''
       child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -63,13 +77,15 @@ export class PostgresServer {
       child.once('exit', () => reject(new Error(`PostgreSQL did not start: ${said}`)))
     })
     child.stderr!.resume()
-    return new PostgresServer(folder, port, child)
   }
 
-  private constructor(folder: string, port: number, child: ChildProcess) {
-    this.folder = folder
-    this.port = port
-    this.#child = child
+  /** Ends the server with all its connections; the data stays. */
+  async halt(): Promise<void> {
+    if (!this.#child) return
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGINT')
+    await gone
+    this.#child = undefined
   }
 
   /** The words of a connection to one database; every schema of it is a place of its own. */
@@ -85,9 +101,7 @@ export class PostgresServer {
   }
 
   async stop(): Promise<void> {
-    const gone = once(this.#child, 'exit')
-    this.#child.kill('SIGINT')
-    await gone
+    await this.halt()
     rmSync(this.folder, { recursive: true, force: true })
   }
 }
