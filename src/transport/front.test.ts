@@ -104,6 +104,14 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
     undefined,
     'no front',
   ],
+  [
+    'what a client put beside the word of a load balancer',
+    aws,
+    { 'x-amzn-mtls-clientcert': pem, 'x-amzn-mtls-clientcert-leaf': pem },
+    '10.1.2.3',
+    undefined,
+    'two certificates',
+  ],
   ['what another kind of front sends', aws, { 'client-cert': leaf }, '10.1.2.3', undefined, STRANGER],
   ['a copy of a client in a Worker', platform, { 'client-cert': leaf }, '', fromPlatform(), STRANGER],
   [

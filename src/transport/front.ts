@@ -135,6 +135,8 @@ function clientAddress(text: string): string {
 /** The load balancer encodes PEM like a URL, but leaves `+`, `=` and `/` as they are. */
 function fromPem(headers: Headers): readonly Uint8Array[] {
   const [chain, leaf] = AWS.map((name) => headers.get(name))
+  // It fills in one of them, by its mode: the other is a client's own.
+  if (chain !== null && leaf !== null) throw refused('the front sent two certificates of its client')
   const text = chain ?? leaf ?? ''
   if (text.length > MAX_LENGTH) throw refused('the certificates are too long')
   let certificates: readonly Uint8Array[]
