@@ -188,6 +188,18 @@ function json(path: string, body: () => unknown) {
   }
 }
 
+test('an issuer elsewhere does not send us to what listens on this machine', async () => {
+  const seen: string[] = []
+  const elsewhere = 'https://idp.example.org'
+  const send = async (url: unknown) => {
+    seen.push(String(url))
+    return Response.json({ issuer: elsewhere, jwks_uri: `${base}/jwks`, keys: [] })
+  }
+  issuer = oidcIssuer({ issuer: elsewhere, verify: nodeVerifier(), clock, fetch: send as typeof fetch })
+  expect(await rejection(check(await token({ iss: elsewhere })))).toMatch(/^UNAVAILABLE: .*over https:/)
+  expect(seen).toEqual([`${elsewhere}/.well-known/openid-configuration`])
+})
+
 test('made-up key ids do not make us ask more than once a minute', async () => {
   await check(await token())
   clock.ms += 61_000

@@ -163,6 +163,9 @@ async function discover(issuer: string, send: typeof fetch): Promise<string> {
   const document = (await fetchJson(url, 'the discovery document of the issuer', send)) as Record<string, unknown>
   if (document.issuer !== issuer) throw new Error('the discovery document is of another issuer')
   if (typeof document.jwks_uri !== 'string') throw new Error('the discovery document has no jwks_uri')
+  // What listens on this machine is nothing that an issuer elsewhere may send us to.
+  if (!document.jwks_uri.startsWith('https:') && issuer.startsWith('https:'))
+    throw new Error('the jwks_uri of the issuer must be fetched over https://')
   return document.jwks_uri
 }
 
