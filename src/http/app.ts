@@ -55,7 +55,7 @@ export function httpApp(options: HttpAppOptions): HttpApp {
       const { chain, key } = server.identity()
       return { chain, signer: key }
     },
-    seal: new StateSeal(options.sealSecret, clock, uses),
+    seal: new StateSeal(options.sealSecret, server.deps.trustDomain, clock, uses),
     uses,
     isOnce,
     clock,

@@ -97,7 +97,7 @@ const options: FetchOptions = {
     return { peer: { via: 'anonymous', address }, signed: false }
   },
   identity: () => undefined,
-  seal: new StateSeal(new Uint8Array(32).fill(7), clock, memoryUses()),
+  seal: new StateSeal(new Uint8Array(32).fill(7), 'example.org', clock, memoryUses()),
   uses: memoryUses(),
   isOnce: () => true,
   clock,

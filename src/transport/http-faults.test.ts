@@ -48,7 +48,7 @@ const server = await testServer({ adminIds: [spiffeId(TD, '/admin')] })
 const handle = connectHandler({
   service: server.service,
   identity: () => serverIdentity,
-  seal: new StateSeal(new Uint8Array(32), server.clock, memoryUses()),
+  seal: new StateSeal(new Uint8Array(32), 'example.org', server.clock, memoryUses()),
   uses: memoryUses(),
   isOnce,
   clock: server.clock,

@@ -18,8 +18,11 @@ export class StateSeal {
   readonly #clock: Clock
   readonly #uses: Pick<UseStore, 'take'>
 
-  /** @param secret 32 bytes, the same for all replicas that answer for each other, as is `uses` */
-  constructor(secret: Uint8Array, clock: Clock, uses: Pick<UseStore, 'take'>) {
+  /**
+   * @param secret 32 bytes, the same for all replicas that answer for each other, as is `uses`
+   * @param scope of whom the states are: others with the same secret cannot open them
+   */
+  constructor(secret: Uint8Array, scope: string, clock: Clock, uses: Pick<UseStore, 'take'>) {
     this.#uses = uses
     this.#key = crypto.subtle.importKey('raw', secret as BufferSource, 'HKDF', false, ['deriveKey']).then((key) =>
       crypto.subtle.deriveKey(
@@ -27,7 +30,7 @@ export class StateSeal {
           name: 'HKDF',
           hash: 'SHA-256',
           salt: new Uint8Array(0),
-          info: utf8('turret attestation state') as BufferSource,
+          info: utf8(`turret attestation state ${scope}`) as BufferSource,
         },
         key,
         { name: 'AES-GCM', length: 256 },
