@@ -2,7 +2,7 @@ const TTY = process.stdout.isTTY === true
 const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
 const paint = (code: number, text: string) => (TTY ? `\x1b[${code}m${text}\x1b[0m` : text)
 
-export const green = (text: string) => paint(32, text)
+const green = (text: string) => paint(32, text)
 export const red = (text: string) => paint(31, text)
 export const dim = (text: string) => paint(2, text)
 export const bold = (text: string) => paint(1, text)

@@ -29,7 +29,7 @@ export function normaliseSelectors(selectors: readonly Selector[]): Selector[] {
 }
 
 /** Orders by type, then by value, in code unit order. */
-export function compareSelectors(a: Selector, b: Selector): number {
+function compareSelectors(a: Selector, b: Selector): number {
   if (a.type !== b.type) return a.type < b.type ? -1 : 1
   if (a.value !== b.value) return a.value < b.value ? -1 : 1
   return 0

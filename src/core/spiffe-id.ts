@@ -61,7 +61,7 @@ export function serverId(trustDomain: TrustDomain): SpiffeId {
 }
 
 /** True for IDs in the namespace of agents, `/spire/agent/...`. */
-export function isAgentId(id: SpiffeId): boolean {
+function isAgentId(id: SpiffeId): boolean {
   return pathOf(id).startsWith('/spire/agent/')
 }
 

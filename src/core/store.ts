@@ -1,4 +1,4 @@
-import type { Bundle, JwtAuthority } from './bundle.ts'
+import type { Bundle } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import type { Entry, EntryFields } from './entry.ts'
 import type { KeyType } from './key-type.ts'
@@ -266,9 +266,4 @@ export interface ChangeLog {
    */
   catchUp(): Promise<void>
   prune(keepAfter: EpochSeconds): Promise<void>
-}
-
-/** The keys of a bundle that verify JWTs, by id. */
-export function jwtAuthorityById(bundle: Bundle, keyId: string): JwtAuthority | undefined {
-  return bundle.jwtAuthorities.find((authority) => authority.keyId === keyId)
 }

@@ -4,7 +4,7 @@ import { KEY_TYPES, type KeyType, type Signer } from './key-type.ts'
  * A signer of every runtime: a Web Crypto key, which need not be extractable.
  * @param publicKey DER SubjectPublicKeyInfo of it
  */
-export function webCryptoSigner(key: CryptoKey, keyType: KeyType, publicKey: Uint8Array): Signer {
+function webCryptoSigner(key: CryptoKey, keyType: KeyType, publicKey: Uint8Array): Signer {
   const { algorithm, hash } = KEY_TYPES[keyType]
   // Web Crypto's ECDSA signatures are r||s already; RSA keys know their hash since they were imported.
   const parameters = algorithm.name === 'ECDSA' ? { name: algorithm.name, hash } : { name: algorithm.name }

@@ -9,8 +9,8 @@ const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 const JWT = 'urn:ietf:params:oauth:token-type:jwt'
 const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token'
 /** Nothing is registered for these two, so the names are ours. */
-export const X509_SVID = 'urn:turret:params:token-type:x509-svid'
-export const WIT_SVID = 'urn:turret:params:token-type:wit-svid'
+const X509_SVID = 'urn:turret:params:token-type:x509-svid'
+const WIT_SVID = 'urn:turret:params:token-type:wit-svid'
 
 /** May come more than once in a request; all others must not. RFC 6749 3.2, RFC 8693 2.1 */
 const REPEATABLE: ReadonlySet<string> = new Set(['audience', 'resource'])

@@ -40,7 +40,7 @@ export function bindService<Deps>(
 }
 
 /** `entry.v1.Entry` for `/spire.api.server.entry.v1.Entry/ListEntries`: the service as SPIRE's logs name it. */
-export function shortServiceName(path: string): string {
+function shortServiceName(path: string): string {
   const service = path.slice(1, path.lastIndexOf('/'))
   const short = service.startsWith(SERVER_PREFIX) ? service.slice(SERVER_PREFIX.length) : service
   return BARE_NAMES[short] ?? short

@@ -1,12 +1,6 @@
 import type { Log } from '../core/log.ts'
 import type { Caller, Peer } from './caller.ts'
 
-/** Encodes and decodes one message. `decode` throws on malformed bytes. */
-export interface Codec<T> {
-  encode(message: T): Uint8Array
-  decode(bytes: Uint8Array): T
-}
-
 /** The shape of ts-proto's message objects: what a table row names for its request and response. */
 export interface MessageType<T> {
   encode(message: T, writer?: never): { finish(): Uint8Array }

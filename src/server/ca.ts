@@ -289,8 +289,3 @@ export async function selfSignCa(request: SelfSignedCaRequest): Promise<X509Ca> 
   )
   return { signer, certificate: parseCertificate(der), upstreamChain: [] }
 }
-
-/** The key identifier (bytes) under which an authority with this key is known. */
-export function authorityKeyIdOf(signer: Signer): Uint8Array {
-  return subjectKeyId(signer.publicKey)
-}

@@ -69,7 +69,7 @@ export function bundleMaskKey(mask: wire.BundleMask | undefined): number {
   )
 }
 
-export function x509AuthorityToWire(authority: X509Authority): wire.X509Certificate {
+function x509AuthorityToWire(authority: X509Authority): wire.X509Certificate {
   return { asn1: authority.der, tainted: authority.tainted }
 }
 

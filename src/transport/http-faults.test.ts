@@ -18,7 +18,7 @@ import { nodeVerifier } from '../plugins/signer.ts'
 import { isOnce } from '../server/once.ts'
 import { connectHandler } from './fetch.ts'
 import { connectHttp } from './http-client.ts'
-import { type HttpIdentity, isSigned, nonceOf, verifyRequest, x509Credential } from './http-signature.ts'
+import { type HttpIdentity, nonceOf, verifyRequest, x509Credential } from './http-signature.ts'
 import { type HttpMessage, signWith } from './message-signature.ts'
 import { StateSeal } from './sealed-state.ts'
 
@@ -54,7 +54,7 @@ const handle = connectHandler({
   clock: server.clock,
   log: silentLog,
   async authenticate(message, address) {
-    if (!isSigned(message.headers)) return { peer: { via: 'anonymous', address }, signed: false }
+    if (!message.headers.has('signature-input')) return { peer: { via: 'anonymous', address }, signed: false }
     await verifyRequest(message, { audiences: [URL_], now: AT, verify, verifyChain })
     return { peer: identified('/admin'), signed: true }
   },

@@ -71,11 +71,6 @@ export interface VerifiedRequest {
   readonly nonce: string
 }
 
-/** True if a request carries a signature, or what belongs to one. */
-export function isSigned(headers: Headers): boolean {
-  return headers.has('signature-input') || headers.has('signature') || headers.has(CERT)
-}
-
 /**
  * Verifies a signed request: strict form, window, audience, digest, chain, signature, in this order.
  * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here, in a ClockSkew detail

@@ -73,7 +73,7 @@ async function grpcPlane(server: ServerFiles, roots: readonly Certificate[]): Pr
 }
 
 /** The HTTP plane of a server, on whatever it runs. */
-export function httpPlane(place: Parameters<typeof channelTo>[0], admin: HttpIdentity): Plane {
+function httpPlane(place: Parameters<typeof channelTo>[0], admin: HttpIdentity): Plane {
   return { kind: 'http', admin: channelTo(place, admin), as: async (identity) => channelTo(place, identity) }
 }
 

@@ -68,7 +68,7 @@ export async function databaseKeyManager(options: DatabaseKeyManagerOptions): Pr
  * A key that cannot be exported stands for what it makes of a fixed block: AES in counter mode under a nonce that is used for nothing else
  * and whose output stays here.
  */
-export async function secretOf({ key }: KeyEncryptionKey, purpose: string): Promise<Uint8Array> {
+async function secretOf({ key }: KeyEncryptionKey, purpose: string): Promise<Uint8Array> {
   const material = key instanceof Uint8Array ? key : await keystream(key)
   const imported = await crypto.subtle.importKey('raw', material as BufferSource, 'HKDF', false, ['deriveBits'])
   const parameters = {

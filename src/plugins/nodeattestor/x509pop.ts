@@ -12,7 +12,7 @@ import { spiffeId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { type AgentPath, parseAgentPathTemplate } from './agent-path-template.ts'
 
-export const X509POP = 'x509pop'
+const X509POP = 'x509pop'
 
 export interface X509PopOptions {
   readonly trustDomain: TrustDomain

@@ -32,7 +32,7 @@ export function claimMembers(
     .map((name) => [name, claimTexts(value as Claims, [name])] as const)
 }
 
-export function claimAt(claims: Claims, path: readonly string[]): unknown {
+function claimAt(claims: Claims, path: readonly string[]): unknown {
   let value: unknown = claims
   for (const name of path) {
     if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined

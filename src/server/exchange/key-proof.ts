@@ -9,7 +9,7 @@ import { parseWitKey, type WitKey, witKeyOf } from '../../core/wit-svid.ts'
 import { sha256 } from './subject-token.ts'
 
 /** The `typ` of a proof. */
-export const KEY_PROOF_TYPE = 'key-proof+jwt'
+const KEY_PROOF_TYPE = 'key-proof+jwt'
 
 const MAX_LENGTH = 8 * 1024
 const LEEWAY_SECONDS = 30
