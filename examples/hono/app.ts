@@ -13,6 +13,7 @@ const identity = turret({
   keys: [{ version: '1', key: process.env.TURRET_KEK ?? '' }],
   audiences: ['http://localhost:3000'],
   basePath: '/identity',
+  operatorKeys: process.env.OPERATOR_KEYS?.split(' ') ?? [],
 })
 app.all('/identity/*', (c) => identity.fetch(c.req.raw))
 
