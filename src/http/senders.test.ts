@@ -158,7 +158,9 @@ const issuer: OidcIssuer = {
   issuer: 'https://idp.example.org',
   async verify(token, { audiences }) {
     if (!audiences.includes('admin')) throw new StatusError('UNAUTHENTICATED', 'the token is for another audience')
-    return { subject: 'me', audiences: [], expiresAt: AT + 60, claims: JSON.parse(token) as Record<string, unknown> }
+    const claims = JSON.parse(token) as Record<string, unknown>
+    const named = (claims.aud ?? ['admin']) as readonly string[]
+    return { subject: 'me', audiences: named, expiresAt: AT + 60, claims }
   },
 }
 const admins = adminsOf(
@@ -177,6 +179,11 @@ test.each([
   [
     { groups: ['ops'], email: 'me@example.org', email_verified: false },
     'PERMISSION_DENIED: the token does not make its holder an administrator',
+  ],
+  [{ groups: ['ops'], email: 'me@example.org', aud: ['admin', 'admin'] }, 'OK'],
+  [
+    { groups: ['ops'], email: 'me@example.org', aud: ['admin', 'wiki'] },
+    'UNAUTHENTICATED: the token is for other audiences, too',
   ],
   [
     { groups: [['ops']], email: { toString: 1 } },

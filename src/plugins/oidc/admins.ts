@@ -42,6 +42,9 @@ export function adminsOf(
     for (const { issuer, audience, claims } of candidates) {
       try {
         const verified = await issuer.verify(token, { audiences: [audience] })
+        // Whoever else it is for has seen it, and could come with it. OpenID Connect Core 3.1.3.7
+        if (verified.audiences.some((name) => name !== audience))
+          throw new StatusError('UNAUTHENTICATED', 'the token is for other audiences, too')
         if (hasAll(verified.claims, claims)) return `${issuer.issuer} ${verified.subject}`
         refusal = new StatusError('PERMISSION_DENIED', 'the token does not make its holder an administrator')
       } catch (error) {
