@@ -87,6 +87,7 @@ const fronts: readonly FrontOptions[] = [
   { name: 'lb', carrier: 'rfc9440', secret: SECRET, addressHeader: 'x-forwarded-for' },
   { name: 'worker', carrier: 'cloudflare' },
 ]
+const uses = { ...store.uses }
 const app = httpApp({
   server: {
     deps,
@@ -98,7 +99,7 @@ const app = httpApp({
   audiences: [AUDIENCE],
   issuer: undefined,
   sealSecret: new Uint8Array(32),
-  uses: store.uses,
+  uses,
   fronts,
   verify,
   clock,
@@ -282,6 +283,21 @@ test.each<[string, () => Promise<Credential> | Credential, string]>([
   const read = await signature(credential)
   expect(await outcome(send({ headers: read }))).toBe('OK')
   expect(await outcome(send({ headers: read }))).toBe('OK')
+})
+
+test('a request of somebody who may not call leaves nothing in the database', async () => {
+  const write = { path: TOKEN, body: '{"ttl":60}' }
+  const taken: string[] = []
+  const { take } = store.uses
+  uses.take = (key, ...rest) => {
+    taken.push(key)
+    return take(key, ...rest)
+  }
+  expect(await call(by(workload), write)).toMatch(/^403 /)
+  expect(taken).toHaveLength(0)
+  expect(await call(by(admin), write)).toBe('OK')
+  expect(taken).toHaveLength(1)
+  uses.take = take
 })
 
 test('a copy of a renewal does not bury the SVID that the original gave', async () => {

@@ -87,6 +87,7 @@ class Invocation<Deps> implements BoundMethod {
     try {
       const verdict = this.pipeline.authorize(this.#deps, this.path, incoming, call)
       call.verdict = verdict instanceof Promise ? await verdict : verdict
+      if (incoming.admit) await incoming.admit()
       const response = await method.handle(this.#deps, request, call)
       return response instanceof EncodedMessage ? response.bytes : method.response.encode(response).finish()
     } catch (error) {
@@ -101,6 +102,7 @@ class Invocation<Deps> implements BoundMethod {
     try {
       const verdict = this.pipeline.authorize(this.#deps, this.path, incoming, call)
       call.verdict = verdict instanceof Promise ? await verdict : verdict
+      if (incoming.admit) await incoming.admit()
       const responses =
         method.kind === 'bidi'
           ? method.handle(this.#deps, decodeEach(method.request, requests), call)

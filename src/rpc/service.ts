@@ -8,6 +8,8 @@ export interface IncomingCall {
   /** Whose calls share a rate limit; default the address of the peer. */
   readonly limitKey?: string
   header(name: string): readonly string[]
+  /** What is to be done once the caller may make the call, and before it is made. @throws StatusError if it may not after all */
+  admit?(): Promise<void>
   /**
    * Transports without streams: keeps what a handler needs to go on when the next message of the client comes with another
    * request. The last call before the handler waits counts.

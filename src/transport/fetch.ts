@@ -92,13 +92,15 @@ export function connectHandler(
       if (!request.headers.has('signature') && request.headers.get('content-digest')?.startsWith('sha-256=')) {
         await checkDigest(message)
       }
-      const peer = await senderOf(options, message, await options.authenticate(message, address, tls), method)
+      const sender = await options.authenticate(message, address, tls)
+      const { peer } = sender
       // Behind a proxy all have one address: who is known is counted by name.
       const name = nameOf(peer)
       const call: IncomingCall = {
         peer,
         ...(name === undefined ? {} : { limitKey: name }),
         signal: deadline.signal,
+        admit: () => takeOnce(options, message, sender, method),
         header: (name) => {
           const value = request.headers.get(name)
           return value === null ? [] : [value]
@@ -255,27 +257,25 @@ function streamed(
 }
 
 /**
- * Whoever sent a request, if it is not a copy. A signed one to a method that is done once each time is taken once: the nonce of an unsigned one binds nothing
- * and is not kept.
+ * Refuses a copy: a signed request to a method that is done once each time is taken once. The nonce of an unsigned one binds nothing and is
+ * not kept; nor is one of a caller who may not call, so that they cannot fill the database.
  */
-async function senderOf(
+async function takeOnce(
   options: FetchOptions,
   message: HttpMessage,
   { peer, signed }: Sender,
   method: BoundMethod,
-): Promise<Peer> {
-  if (signed && options.isOnce(method.path)) {
-    // The profile of WIT-SVIDs wants 400.
-    const code = peer.via === 'wit' ? 'INVALID_ARGUMENT' : 'UNAUTHENTICATED'
-    const nonce = nonceOf(message.headers)
-    if (nonce === undefined) throw new StatusError(code, 'the nonce of the signature is malformed')
-    const now = epochSeconds(options.clock)
-    const key = `http ${base64Url(await sha256(utf8(`${nameOf(peer) ?? peer.via} ${nonce}`)))}`
-    if (!(await options.uses.take(key, now + LONGEST_ACCEPTANCE, now))) {
-      throw new StatusError(code, 'the request was sent before')
-    }
+): Promise<void> {
+  if (!signed || !options.isOnce(method.path)) return
+  // The profile of WIT-SVIDs wants 400.
+  const code = peer.via === 'wit' ? 'INVALID_ARGUMENT' : 'UNAUTHENTICATED'
+  const nonce = nonceOf(message.headers)
+  if (nonce === undefined) throw new StatusError(code, 'the nonce of the signature is malformed')
+  const now = epochSeconds(options.clock)
+  const key = `http ${base64Url(await sha256(utf8(`${nameOf(peer) ?? peer.via} ${nonce}`)))}`
+  if (!(await options.uses.take(key, now + LONGEST_ACCEPTANCE, now))) {
+    throw new StatusError(code, 'the request was sent before')
   }
-  return peer
 }
 
 async function signed(
