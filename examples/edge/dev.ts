@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
-import { unstable_startWorker } from 'wrangler'
 import { jwkThumbprint } from '../../src/core/jwk.ts'
 import { decodePem, encodePem } from '../../src/core/pem.ts'
 import { generateSigner, importSigner } from '../../src/plugins/signer.ts'
 import { bold, dim, say, step } from '../nested/screen.ts'
+import { startWorkerd } from './workerd.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const USAGE = `usage: npm run dev:edge [-- OPTIONS]
@@ -46,22 +46,16 @@ const { kek, operator } = await step('key-encryption key and operator key', asyn
 })
 
 const worker = await step('workerd', async () => {
-  const started = await unstable_startWorker({
-    config: join(ROOT, 'wrangler.toml'),
-    bindings: {
-      KEK: { type: 'secret_text', value: kek },
-      AUDIENCES: { type: 'plain_text', value: url },
-      ISSUER: { type: 'plain_text', value: url },
-      OPERATOR_KEYS: { type: 'plain_text', value: operator },
-      X509POP_CA_BUNDLE: { type: 'plain_text', value: 'spiffe' },
-      LOG_LEVEL: { type: 'plain_text', value: 'warning' },
-    },
-    dev: {
-      server: { hostname: '127.0.0.1', port: Number(options.port) },
-      inspector: false,
-      logLevel: 'error',
-      persist: folder,
-      watch: false,
+  const started = await startWorkerd({
+    folder,
+    port: Number(options.port),
+    variables: {
+      KEK: kek,
+      AUDIENCES: url,
+      ISSUER: url,
+      OPERATOR_KEYS: operator,
+      X509POP_CA_BUNDLE: 'spiffe',
+      LOG_LEVEL: 'warning',
     },
   })
   await started.url

@@ -1,14 +1,10 @@
-import { join, resolve } from 'node:path'
-import { getPlatformProxy, unstable_startWorker } from 'wrangler'
+import { join } from 'node:path'
+import { getPlatformProxy } from 'wrangler'
+import { startWorkerd, WRANGLER_CONFIG } from '../../examples/edge/workerd.ts'
 import { type D1Binding, openD1Store } from '../../src/store/d1.ts'
 import { type Environment, optionsFrom } from '../../workers/environment.ts'
 import { type Turret, turret } from '../../workers/turret.ts'
 import { ADMIN_ID, KEK, NODE_CA_PEM } from './edge.ts'
-
-// Miniflare asks a web service where this machine is unless told not to.
-process.env.CLOUDFLARE_CF_FETCH_ENABLED ??= 'false'
-
-const CONFIG = resolve(import.meta.dirname, '../../wrangler.toml')
 
 /** What the Worker of tests is configured with, whatever its port is. */
 export const WORKER_VARIABLES = {
@@ -35,19 +31,13 @@ export async function startWorker(
   variables: Partial<Record<keyof Environment, string>> = {},
   port = 0,
 ): Promise<RunningWorker> {
-  const values = Object.entries({ ...WORKER_VARIABLES, ...variables })
   const lines: string[] = []
-  const worker = await unstable_startWorker({
-    config: CONFIG,
-    bindings: Object.fromEntries(values.map(([name, value]) => [name, { type: 'plain_text' as const, value }])),
-    dev: {
-      server: { hostname: '127.0.0.1', port },
-      inspector: false,
-      logLevel: 'none',
-      structuredLogsHandler: ({ message }: { readonly message: string }) => void lines.push(message),
-      watch: false,
-      persist: folder,
-    },
+  const worker = await startWorkerd({
+    folder,
+    port,
+    variables: { ...WORKER_VARIABLES, ...variables },
+    logLevel: 'none',
+    onLog: (message) => lines.push(message),
   })
   return {
     url: (await worker.url).origin,
@@ -63,7 +53,7 @@ export async function startWorker(
 /** Works on the database of a Worker that does not run, as a second instance of the same server. */
 export async function besideWorker<T>(folder: string, work: (server: Turret) => Promise<T>): Promise<T> {
   const platform = await getPlatformProxy<{ DB: D1Binding }>({
-    configPath: CONFIG,
+    configPath: WRANGLER_CONFIG,
     persist: { path: join(folder, 'v3') },
   })
   try {
