@@ -1,4 +1,3 @@
-import type { PlainObject } from '../../config/plain.ts'
 import type { PluginConfig } from '../../config/plugins.ts'
 import type { Certificate } from '../../core/certificate.ts'
 import type { Clock } from '../../core/clock.ts'
