@@ -57,7 +57,14 @@ function serverOn(binding: D1Binding, fails: () => boolean) {
     log,
     clock,
   })
-  const get = (path: string) => server.fetch(new Request(`https://id.example.org${path}`))
+  /** Answers once what goes on behind the answer has ended, too. */
+  const get = async (path: string) => {
+    const behind: Promise<unknown>[] = []
+    const waitUntil = (work: Promise<unknown>) => void behind.push(work)
+    const response = await server.fetch(new Request(`https://id.example.org${path}`), { waitUntil })
+    await Promise.all(behind)
+    return response
+  }
   return { server, clock, lines, get }
 }
 
