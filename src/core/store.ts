@@ -69,7 +69,8 @@ export interface EntryStore {
   /** Creates each entry or says why not; results in the order given. One batch where no entry fails. */
   create(entries: readonly NewEntry[], now: EpochSeconds): Promise<readonly CreateEntryResult[]>
   get(id: string): Promise<Entry | undefined>
-  list(filter: EntryFilter, page: Page): Promise<Paged<Entry>>
+  /** @param known entries by id that the caller holds in memory: those still as they are stored are not read again */
+  list(filter: EntryFilter, page: Page, known?: ReadonlyMap<string, Entry>): Promise<Paged<Entry>>
   count(filter: EntryFilter): Promise<number>
   /** Writes the given fields (absent ones stay), adds 1 to the revision number. @throws NOT_FOUND */
   update(id: string, fields: Partial<EntryFields>): Promise<Entry>

@@ -58,6 +58,10 @@ export class EntryIndex {
     return entries
   }
 
+  get byId(): ReadonlyMap<string, Entry> {
+    return this.#byId
+  }
+
   /** Entries that give this ID, whoever their parent is. */
   bySpiffeId(id: SpiffeId): readonly Entry[] {
     return [...(this.#bySpiffeId.get(id) ?? NONE).values()]

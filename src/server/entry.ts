@@ -32,7 +32,7 @@ export async function listEntries(
 ): Promise<EncodedMessage> {
   const filter = filterFromWire(deps, request.filter, call)
   const page = await orInternal(call, 'failed to list entries', async () =>
-    deps.store.entries.list(filter(), pageFromWire(request)),
+    deps.store.entries.list(filter(), pageFromWire(request), deps.entries.byId),
   )
   call.audit({})
   const tail =

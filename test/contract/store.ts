@@ -214,6 +214,33 @@ export function storeSuite(open: () => Promise<Store>): void {
     expect(await entries.authorized(agents[1]!, some.slice(0, 2))).toHaveLength(8)
   })
 
+  test('entries that the caller holds are taken from there, unless they changed meanwhile', async () => {
+    const { bundles, entries } = await open()
+    await bundles.set(bundle(ONE))
+    const rows = ['a', 'b', 'c'].map((path) => entry({ id: path, spiffeId: id(path), federatesWith: [ONE] }))
+    await entries.create(rows, NOW)
+    const page = { size: 2, token: '' }
+    const stored = await entries.list({}, page)
+    const held = new Map(stored.items.map((one) => [one.id, { ...one }]))
+
+    const again = await entries.list({}, page, held)
+    expect(again).toEqual(stored)
+    expect(again.items.map((one) => one === held.get(one.id))).toEqual([true, true])
+    const next = { size: 2, token: stored.nextToken }
+    expect(await entries.list({}, next, held)).toEqual(await entries.list({}, next))
+    await expect(entries.list({}, { size: 2, token: 'zz' }, held)).rejects.toThrow("could not parse token 'zz'")
+
+    await entries.update('b', { hint: 'new' })
+    expect((await entries.list({}, ALL, held)).items[1]).toMatchObject({ id: 'b', hint: 'new' })
+    await entries.delete('b')
+    await entries.create([entry({ id: 'b', spiffeId: id('other') })], NOW + 1)
+    expect((await entries.list({ spiffeId: id('other') }, ALL, held)).items).toMatchObject([
+      { id: 'b', createdAt: NOW + 1 },
+    ])
+    await bundles.delete(ONE, 'dissociate')
+    expect((await entries.list({ spiffeId: id('a') }, ALL, held)).items).toMatchObject([{ id: 'a', federatesWith: [] }])
+  })
+
   test('the other filters are ANDed; false for downstream is none', async () => {
     const { entries } = await open()
     await entries.create(

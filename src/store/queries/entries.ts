@@ -1,9 +1,9 @@
 import type { Entry, EntryFields } from '../../core/entry.ts'
 import { StatusError } from '../../core/error.ts'
 import { normaliseSelectors, type Selector } from '../../core/selector.ts'
-import type { CreateEntryResult, EntryFilter, EntryStore, NewEntry } from '../../core/store.ts'
+import type { CreateEntryResult, EntryFilter, EntryStore, NewEntry, Page, Paged } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
-import { type Database, databaseError, recordNotFound, type SqlDriver, uniqueViolation } from '../database.ts'
+import { type Database, databaseError, type Row, recordNotFound, type SqlDriver, uniqueViolation } from '../database.ts'
 import { fingerprint, validateEntry } from '../entry-validation.ts'
 import { authorizedEntries } from './authorized-entries.ts'
 import {
@@ -11,9 +11,11 @@ import {
   deleteEntries,
   entriesWhere,
   entryChange,
+  entryInState,
   entryRemoval,
   insertEntries,
   SELECT_ENTRY,
+  SELECT_ENTRY_STATE,
   updateEntry,
 } from './entry-rows.ts'
 import { Conditions, matchSql, paged, pageStatement } from './paging.ts'
@@ -43,10 +45,11 @@ export function entryStore(database: Database): EntryStore {
 
     get: (id) => get(database.run, id),
 
-    async list(filter, page) {
-      const conditions = filterConditions(filter)
-      const rows = await database.run(pageStatement(SELECT_ENTRY, conditions, page, 'e.id'))
-      const result = paged(rows, page, decodeEntry)
+    async list(filter, page, known) {
+      const read = (select: string) => database.run(pageStatement(select, filterConditions(filter), page, 'e.id'))
+      const result =
+        (known && knownPage(await read(SELECT_ENTRY_STATE), page, known)) ??
+        paged(await read(SELECT_ENTRY), page, decodeEntry)
       return filter.downstream ? { ...result, items: result.items.filter((entry) => entry.downstream) } : result
     },
 
@@ -85,6 +88,17 @@ export function entryStore(database: Database): EntryStore {
         return { statements: deleteEntries(expired), changes: expired.map(entryRemoval), result: expired }
       }),
   }
+}
+
+/** A page of states, with the entries from memory; undefined if one of them is not known in the state that is stored. */
+function knownPage(rows: readonly Row[], page: Page, known: ReadonlyMap<string, Entry>): Paged<Entry> | undefined {
+  const items = new Map<Row, Entry>()
+  for (const row of rows) {
+    const entry = entryInState(row, known)
+    if (!entry) return undefined
+    items.set(row, entry)
+  }
+  return paged(rows, page, (row) => items.get(row)!)
 }
 
 /** What creating has to know of the database, and of the entries created before in the same call. */

@@ -22,6 +22,14 @@ export const SELECT_ENTRY = `SELECT e.id AS id, json_array(
      WHERE l.registered_entry_id = e.id ORDER BY b.trust_domain) AS f)
 ) AS document FROM registered_entries AS e`
 
+/**
+ * What changes whenever an entry does: updates raise the revision, an id that is used again has another time, and a bundle that
+ * goes takes its federation rows along without a word to the entry. A fifth of the price of the whole row.
+ */
+export const SELECT_ENTRY_STATE = `SELECT e.id AS id, json_array(e.entry_id, e.revision_number, e.created_at,
+  (SELECT count(*) FROM federated_registration_entries WHERE registered_entry_id = e.id)
+) AS document FROM registered_entries AS e`
+
 type Document = readonly [
   id: string,
   spiffeId: string,
@@ -66,6 +74,22 @@ export function decodeEntry(row: Row): Entry {
     dnsNames: document[15].length === 0 ? NONE : document[15],
     federatesWith: document[16].length === 0 ? NONE : document[16].map((id) => trustDomainOf(id as SpiffeId)),
   }
+}
+
+/** The entry of a row of `SELECT_ENTRY_STATE`, if it is known in that state. */
+export function entryInState(row: Row, known: ReadonlyMap<string, Entry>): Entry | undefined {
+  const [id, revisionNumber, createdAt, federated] = JSON.parse(row.document as string) as [
+    string,
+    number,
+    number,
+    number,
+  ]
+  const entry = known.get(id)
+  const same =
+    entry?.revisionNumber === revisionNumber &&
+    entry.createdAt === createdAt &&
+    entry.federatesWith.length === federated
+  return same ? entry : undefined
 }
 
 /** Entries whose column is among the values. */
