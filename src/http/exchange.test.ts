@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { type PlatformIssuer, platformIssuer } from '../../test/support/platform-issuer.ts'
 import { TD, type TestServer, testServer } from '../../test/support/server.ts'
 import { AT } from '../../test/support/x509.ts'
@@ -39,17 +40,8 @@ beforeEach(async () => {
         spiffeId: spiffeId(TD, '/w'),
         parentId: spiffeId(TD, '/spire/exchange/any'),
         selectors: [{ type: 'oidc', value: 'sub:me' }],
+        ...PLAIN_ENTRY,
         x509SvidTtlSeconds: 600,
-        jwtSvidTtlSeconds: 0,
-        federatesWith: [],
-        admin: false,
-        downstream: false,
-        expiresAt: 0,
-        dnsNames: [],
-        storeSvid: false,
-        hint: '',
-        disableX509SvidPrefetch: false,
-        jwtSvidIncludeJti: false,
       },
     ],
     AT,

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PermissionDeniedDetails, PermissionDeniedDetails_Reason as Reason } from '../../proto/spire/api/types.ts'
+import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { ANONYMOUS, identified, incoming, LOCAL, rejection, TD, testServer } from '../../test/support/server.ts'
 import { AT } from '../../test/support/x509.ts'
 import { StatusError } from '../core/error.ts'
@@ -23,17 +24,9 @@ await server.store.entries.create(
     spiffeId: spiffeId(TD, path),
     parentId: agentId,
     selectors: [{ type: 'unix', value: 'uid:1' }],
-    x509SvidTtlSeconds: 0,
-    jwtSvidTtlSeconds: 0,
-    federatesWith: [],
+    ...PLAIN_ENTRY,
     admin,
     downstream,
-    expiresAt: 0,
-    dnsNames: [],
-    storeSvid: false,
-    hint: '',
-    disableX509SvidPrefetch: false,
-    jwtSvidIncludeJti: false,
   })),
   AT,
 )

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { PollRequest, PollResponse, WatchResponse } from '../../proto/turret/changes/v1.ts'
+import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { identified, incoming, rejection, TD, type TestServer, testServer } from '../../test/support/server.ts'
 import { AT } from '../../test/support/x509.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
@@ -40,17 +41,7 @@ const entry = (parent: string, path: string): NewEntry => ({
   spiffeId: spiffeId(TD, path),
   parentId: spiffeId(TD, parent),
   selectors: [{ type: 'unix', value: 'uid:0' }],
-  x509SvidTtlSeconds: 0,
-  jwtSvidTtlSeconds: 0,
-  federatesWith: [],
-  admin: false,
-  downstream: false,
-  expiresAt: 0,
-  dnsNames: [],
-  storeSvid: false,
-  hint: '',
-  disableX509SvidPrefetch: false,
-  jwtSvidIncludeJti: false,
+  ...PLAIN_ENTRY,
 })
 
 async function poll(cursor: string, waitMs = 0): Promise<PollResponse> {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { silentLog } from '../core/log.ts'
 import { parseSpiffeId } from '../core/spiffe-id.ts'
 import type { NewEntry } from '../core/store.ts'
@@ -18,17 +19,7 @@ function entry(name: string, parent: string, changes: Partial<NewEntry> = {}): N
     spiffeId: id(name),
     parentId: id(parent),
     selectors: [selector('1')],
-    x509SvidTtlSeconds: 0,
-    jwtSvidTtlSeconds: 0,
-    federatesWith: [],
-    admin: false,
-    downstream: false,
-    expiresAt: 0,
-    dnsNames: [],
-    storeSvid: false,
-    hint: '',
-    disableX509SvidPrefetch: false,
-    jwtSvidIncludeJti: false,
+    ...PLAIN_ENTRY,
     ...changes,
   }
 }

@@ -3,6 +3,7 @@ import { decodeJwt, decodeProtectedHeader } from 'jose'
 import { expect, test } from 'vitest'
 import * as bundleApi from '../../proto/spire/api/server/bundle/v1.ts'
 import * as api from '../../proto/spire/api/server/svid/v1.ts'
+import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { call, identified, LOCAL, rejection, TD, type TestServer, testServer } from '../../test/support/server.ts'
 import { AT } from '../../test/support/x509.ts'
 import { jwkOf } from '../core/jwk.ts'
@@ -80,17 +81,8 @@ async function withAgent(options: { readonly witSvids?: boolean }) {
         spiffeId: spiffeId(TD, '/w'),
         parentId: AGENT,
         selectors: [{ type: 'unix', value: 'uid:1' }],
+        ...PLAIN_ENTRY,
         x509SvidTtlSeconds: 600,
-        jwtSvidTtlSeconds: 0,
-        federatesWith: [],
-        admin: false,
-        downstream: false,
-        expiresAt: 0,
-        dnsNames: [],
-        storeSvid: false,
-        hint: '',
-        jwtSvidIncludeJti: false,
-        disableX509SvidPrefetch: false,
       },
     ],
     AT,
@@ -147,17 +139,8 @@ test('PublishWITAuthority takes the keys of servers below, and answers with all 
         spiffeId: spiffeId(TD, '/below'),
         parentId: AGENT,
         selectors: [{ type: 'unix', value: 'uid:1' }],
-        x509SvidTtlSeconds: 0,
-        jwtSvidTtlSeconds: 0,
-        federatesWith: [],
-        admin: false,
+        ...PLAIN_ENTRY,
         downstream: true,
-        expiresAt: 0,
-        dnsNames: [],
-        storeSvid: false,
-        hint: '',
-        jwtSvidIncludeJti: false,
-        disableX509SvidPrefetch: false,
       },
     ],
     AT,

@@ -7,6 +7,7 @@ import { ChangeTail } from '../../src/server/change-tail.ts'
 import { EntryIndex } from '../../src/server/entry-index.ts'
 import { NodeIndex } from '../../src/server/node-index.ts'
 import { OwnBundle } from '../../src/server/own-bundle.ts'
+import { PLAIN_ENTRY } from '../support/entry.ts'
 
 const NOW = 1_800_000_000
 const TD = parseTrustDomainName('example.org')
@@ -19,17 +20,7 @@ function entry(id: string, changes: Partial<EntryFields> = {}) {
     spiffeId: parseSpiffeId(`spiffe://example.org/${id}`),
     parentId: AGENT,
     selectors: [{ type: 'u', value: '1' }],
-    x509SvidTtlSeconds: 0,
-    jwtSvidTtlSeconds: 0,
-    federatesWith: [],
-    admin: false,
-    downstream: false,
-    expiresAt: 0,
-    dnsNames: [],
-    storeSvid: false,
-    hint: '',
-    disableX509SvidPrefetch: false,
-    jwtSvidIncludeJti: false,
+    ...PLAIN_ENTRY,
     ...changes,
   }
 }

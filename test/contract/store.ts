@@ -4,6 +4,7 @@ import { parseSpiffeId } from '../../src/core/spiffe-id.ts'
 import type { Change, MatchBehavior, NewEntry, Store } from '../../src/core/store.ts'
 import { parseTrustDomainName } from '../../src/core/trust-domain.ts'
 import { EntryIndex } from '../../src/server/entry-index.ts'
+import { PLAIN_ENTRY } from '../support/entry.ts'
 
 const NOW = 1_800_000_000
 const TD = parseTrustDomainName('example.org')
@@ -22,17 +23,7 @@ function entry(changes: Partial<NewEntry> = {}): NewEntry {
     spiffeId: id('w'),
     parentId: id('parent'),
     selectors: [selector('u:1')],
-    x509SvidTtlSeconds: 0,
-    jwtSvidTtlSeconds: 0,
-    federatesWith: [],
-    admin: false,
-    downstream: false,
-    expiresAt: 0,
-    dnsNames: [],
-    storeSvid: false,
-    hint: '',
-    disableX509SvidPrefetch: false,
-    jwtSvidIncludeJti: false,
+    ...PLAIN_ENTRY,
     ...changes,
   }
 }

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { spiffeId } from '../../src/core/spiffe-id.ts'
 import { Cluster, freePort, spiffe } from '../support/cluster.ts'
 import { TRUST_DOMAIN } from '../support/edge.ts'
+import { PLAIN_ENTRY } from '../support/entry.ts'
 import { type PlatformIssuer, platformIssuer } from '../support/platform-issuer.ts'
 import { PLATFORM_TOKENS } from '../support/platform-tokens.ts'
 import { programOf, type Runtime, skipNote } from '../support/runtimes.ts'
@@ -51,17 +52,7 @@ async function workerdServer(): Promise<Started> {
       spiffeId: spiffeId(TRUST_DOMAIN, '/ci'),
       parentId: spiffeId(TRUST_DOMAIN, '/spire/exchange/ci'),
       selectors: [SELECTOR],
-      x509SvidTtlSeconds: 0,
-      jwtSvidTtlSeconds: 0,
-      federatesWith: [],
-      admin: false,
-      downstream: false,
-      expiresAt: 0,
-      dnsNames: [],
-      storeSvid: false,
-      hint: '',
-      disableX509SvidPrefetch: false,
-      jwtSvidIncludeJti: false,
+      ...PLAIN_ENTRY,
     }
     await deps.store.entries.create([entry], 0)
   })

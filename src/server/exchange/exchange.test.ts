@@ -12,6 +12,7 @@ import {
 } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import * as api from '../../../proto/turret/exchange/v1.ts'
+import { PLAIN_ENTRY } from '../../../test/support/entry.ts'
 import { type PlatformIssuer, platformIssuer } from '../../../test/support/platform-issuer.ts'
 import { PLATFORM_TOKENS } from '../../../test/support/platform-tokens.ts'
 import { ANONYMOUS, call, rejection, TD, type TestServer, testServer } from '../../../test/support/server.ts'
@@ -73,17 +74,7 @@ const entryOf = (more: Partial<EntryFields> & { readonly id?: string } = {}) => 
     { type: 'github_actions', value: 'repository_id:74' },
     { type: 'github_actions', value: 'branch:main' },
   ],
-  x509SvidTtlSeconds: 0,
-  jwtSvidTtlSeconds: 0,
-  federatesWith: [],
-  admin: false,
-  downstream: false,
-  expiresAt: 0,
-  dnsNames: [],
-  storeSvid: false,
-  hint: '',
-  disableX509SvidPrefetch: false,
-  jwtSvidIncludeJti: false,
+  ...PLAIN_ENTRY,
   ...more,
 })
 
