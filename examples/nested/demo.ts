@@ -1,5 +1,4 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,6 +8,7 @@ import { certificatesFromPem } from '../../src/core/pem.ts'
 import { nodeVerifier } from '../../src/plugins/signer.ts'
 import { type Branch, makeFolder, readBranch, startAgent, startServer } from './branch.ts'
 import { machineAuthority } from './certificates.ts'
+import { freePorts } from './free-ports.ts'
 import { type Output, Processes, type User } from './processes.ts'
 import { type Root, rootOnNode, rootOnWorkerd } from './root.ts'
 import { bold, type Check, dim, printTable, red, say, step } from './screen.ts'
@@ -288,19 +288,6 @@ function ownUsers(): string | undefined {
     }
   }
   return undefined
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer()
-      await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
-      return server
-    }),
-  )
-  const ports = servers.map((server) => (server.address() as { port: number }).port)
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))))
-  return ports
 }
 
 function seconds(since: number): string {

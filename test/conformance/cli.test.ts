@@ -1,10 +1,10 @@
 import { execFile, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import { withoutRemoteFlags } from '../support/side-by-side.ts'
 
 /**
@@ -267,15 +267,6 @@ async function started(
     child.kill()
     return ended
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const listener = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = listener.address() as { port: number }
-      listener.close(() => resolve(port))
-    })
-  })
 }
 
 function serverConfig(home: string, port: number, socket: string): string {

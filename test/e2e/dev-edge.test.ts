@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
-import { freePort } from '../support/cluster.ts'
+import { freePort } from '../../examples/nested/free-ports.ts'
 
 const DEV = resolve(import.meta.dirname, '../../examples/edge/dev')
 const folder = mkdtempSync(join(tmpdir(), 'turret-dev-edge-'))

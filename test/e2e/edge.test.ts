@@ -1,8 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import { encodePem } from '../../src/core/pem.ts'
 import { spiffeId } from '../../src/core/spiffe-id.ts'
-import { type AgentFiles, Cluster, eventually, exitCode, freePort, holdX509, UID } from '../support/cluster.ts'
+import { type AgentFiles, Cluster, eventually, exitCode, holdX509, UID } from '../support/cluster.ts'
 import { createEntry, type Place, type Seed, seed, TRUST_DOMAIN } from '../support/edge.ts'
 import { besideWorker, type RunningWorker, startWorker } from '../support/worker.ts'
 

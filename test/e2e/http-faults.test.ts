@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { Cluster, freePort } from '../support/cluster.ts'
+import { freePort } from '../../examples/nested/free-ports.ts'
+import { Cluster } from '../support/cluster.ts'
 
 // What no HTTP client would send, to a real server process, byte by byte.
 

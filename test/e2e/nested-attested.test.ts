@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Cluster, eventually, exitCode, freePort, type ServerFiles, spiffe } from '../support/cluster.ts'
+import { freePort } from '../../examples/nested/free-ports.ts'
+import { Cluster, eventually, exitCode, type ServerFiles, spiffe } from '../support/cluster.ts'
 
 // Nested servers without an agent beside them: each attests to the root by itself.
 

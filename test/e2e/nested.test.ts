@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import { JWTBundlesRequest, JWTBundlesResponse } from '../../proto/spiffe/workload.ts'
 import { parseCertificates } from '../../src/core/certificate.ts'
 import { verifyX509Svid } from '../../src/core/path-validation.ts'
 import { nodeVerifier } from '../../src/plugins/signer.ts'
 import { connect } from '../../src/transport/grpc-client.ts'
-import { type AgentFiles, Cluster, eventually, freePort, holdX509, type ServerFiles } from '../support/cluster.ts'
+import { type AgentFiles, Cluster, eventually, holdX509, type ServerFiles } from '../support/cluster.ts'
 
 const FETCH_JWT_BUNDLES = {
   path: '/SpiffeWorkloadAPI/FetchJWTBundles',

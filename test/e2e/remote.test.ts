@@ -3,8 +3,9 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import { certificatesFromPem } from '../../src/core/pem.ts'
-import { Cluster, freePort, type ServerFiles, spiffe } from '../support/cluster.ts'
+import { Cluster, type ServerFiles, spiffe } from '../support/cluster.ts'
 
 // Administration from somewhere else: every command over HTTPS's stand-in on loopback, with each kind of identity.
 

@@ -7,8 +7,9 @@ import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
 import { Code, ConnectError, createClient } from '@connectrpc/connect'
 import { createConnectTransport } from '@connectrpc/connect-web'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import type { HttpIdentity } from '../../src/transport/http-signature.ts'
-import { Cluster, freePort, type ServerFiles, spiffe } from '../support/cluster.ts'
+import { Cluster, type ServerFiles, spiffe } from '../support/cluster.ts'
 import { mintIdentity, signedFetch } from '../support/signed-fetch.ts'
 
 // Connect clients of others against a real server process.

@@ -1,8 +1,8 @@
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '../../examples/nested/free-ports.ts'
 import { type Output, Processes } from '../../examples/nested/processes.ts'
 import { X509SVIDRequest, X509SVIDResponse } from '../../proto/spiffe/workload.ts'
 import { connect } from '../../src/transport/grpc-client.ts'
@@ -254,14 +254,6 @@ export async function holdX509(socket: string): Promise<{
       channel.close()
     },
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 /** Resolves with the exit code of a process. */

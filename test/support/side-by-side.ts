@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { freePort } from './cluster.ts'
+import { freePort } from '../../examples/nested/free-ports.ts'
 
 /** SPIRE_BIN names the real spire-server, or the folder of it. */
 const given = process.env.SPIRE_BIN ?? ''

@@ -2,7 +2,8 @@ import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { eventually, freePort } from '../cluster.ts'
+import { freePort } from '../../../examples/nested/free-ports.ts'
+import { eventually } from '../cluster.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../../node_modules/.cache/turret/sqld')
 

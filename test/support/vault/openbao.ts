@@ -1,8 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { freePort } from '../../../examples/nested/free-ports.ts'
 import type { Service } from '../aws/moto.ts'
 
 const VENV = resolve(import.meta.dirname, '../../../node_modules/.cache/turret/openbao')
@@ -22,12 +22,4 @@ export async function startOpenBao(): Promise<Service> {
     bao.once('exit', () => failed(new Error('OpenBao did not start')))
   })
   return { address: `http://${listener}`, stop: () => bao.kill() }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
-  const { port } = server.address() as { port: number }
-  await new Promise((done) => server.close(done))
-  return port
 }
