@@ -185,7 +185,8 @@ test('the example script makes a key to which a token can be bound', async () =>
   const run = promisify(execFile)
   const script = resolve(import.meta.dirname, '../../examples/agentless/fetch-svid')
   const [mine, other, file] = [cluster.path('mine'), cluster.path('other'), cluster.path('bound')]
-  const { stdout: thumbprint } = await run(script, ['thumbprint', mine])
+  const { stdout } = await run(script, ['thumbprint', mine])
+  const thumbprint = stdout.trimEnd()
   const key = createPrivateKey(readFileSync(join(mine, 'next-key.pem')))
   expect(thumbprint).toBe(await calculateJwkThumbprint(createPublicKey(key).export({ format: 'jwk' }) as JWK))
   await run(script, ['thumbprint', other])
