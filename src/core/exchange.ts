@@ -40,7 +40,7 @@ export interface ExchangeSourceOptions {
 export interface TokenTerms {
   /** One of them must be among the token's audiences. */
   readonly audiences: readonly string[]
-  /** Tokens issued longer ago are refused, whatever their `exp` says. */
+  /** Tokens issued longer ago are refused, whatever their `exp` says. Seconds; default: `exp` alone counts. */
   readonly maxAgeSeconds?: number
   /** Values of the header's `typ` that are taken, lower case; default `jwt` and none at all. */
   readonly types?: readonly string[]
@@ -56,6 +56,9 @@ export interface VerifiedToken {
 /** Verifies the tokens of one issuer. */
 export interface TokenIssuer {
   readonly issuer: string
-  /** @throws StatusError UNAUTHENTICATED for a token that is not good, UNAVAILABLE while the issuer's keys cannot be had */
+  /**
+   * @throws StatusError UNAUTHENTICATED for a token that is not good, UNAVAILABLE while the issuer's keys cannot be had. Neither holds
+   *   anything of the token but its key id
+   */
   verify(token: string, terms: TokenTerms): Promise<VerifiedToken>
 }

@@ -2,9 +2,9 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { rejection } from '../../test/support/server.ts'
 import { StatusError } from '../core/error.ts'
+import type { TokenIssuer } from '../core/exchange.ts'
 import { jwkThumbprint } from '../core/jwk.ts'
 import { adminsOf } from '../plugins/oidc/admins.ts'
-import type { OidcIssuer } from '../plugins/oidc/issuer.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { type HttpMessage, signWith } from '../transport/message-signature.ts'
 import { operatorCredential } from '../transport/operator-signature.ts'
@@ -154,7 +154,7 @@ test('nothing that somebody sends as signature, key or token ends in anything bu
   )
 })
 
-const issuer: OidcIssuer = {
+const issuer: TokenIssuer = {
   issuer: 'https://idp.example.org',
   async verify(token, { audiences }) {
     if (!audiences.includes('admin')) throw new StatusError('UNAUTHENTICATED', 'the token is for another audience')

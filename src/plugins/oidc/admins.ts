@@ -1,5 +1,6 @@
 import { StatusError } from '../../core/error.ts'
-import { claimedIssuer, type OidcIssuer, type OidcIssuerOptions, oidcIssuer } from './issuer.ts'
+import type { TokenIssuer } from '../../core/exchange.ts'
+import { claimedIssuer, type OidcIssuerOptions, oidcIssuer } from './issuer.ts'
 
 /** Whose OIDC tokens make an administrator. */
 export interface OidcAdminOptions {
@@ -29,7 +30,7 @@ export function oidcAdmins(
 
 /** The same with issuers that are there already. @param issuerOf reads the claimed issuer of a token */
 export function adminsOf(
-  admins: readonly (Omit<OidcAdminOptions, 'issuer'> & { readonly issuer: OidcIssuer })[],
+  admins: readonly (Omit<OidcAdminOptions, 'issuer'> & { readonly issuer: TokenIssuer })[],
   issuerOf: (token: string) => string | undefined,
 ): (token: string) => Promise<string> {
   return async (token) => {

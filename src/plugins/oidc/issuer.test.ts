@@ -3,8 +3,9 @@ import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { rejection } from '../../../test/support/server.ts'
+import type { TokenIssuer } from '../../core/exchange.ts'
 import { nodeVerifier } from '../signer.ts'
-import { type OidcIssuer, oidcIssuer } from './issuer.ts'
+import { oidcIssuer } from './issuer.ts'
 
 const AUDIENCE = 'turret'
 const clock = { ms: 1_800_000_000_000, nowMs: () => clock.ms }
@@ -40,7 +41,7 @@ afterAll(() => {
   server.closeAllConnections()
   server.close()
 })
-let issuer: OidcIssuer
+let issuer: TokenIssuer
 beforeEach(() => {
   asked = []
   answer = () => false

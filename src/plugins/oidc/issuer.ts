@@ -1,6 +1,7 @@
 import type { JwtAuthority } from '../../core/bundle.ts'
 import { type Clock, epochSeconds } from '../../core/clock.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
+import type { TokenIssuer } from '../../core/exchange.ts'
 import { spkiOfJwk } from '../../core/jwk.ts'
 import { fitsJws, parseJwt, verifiesJwt } from '../../core/jwt-svid.ts'
 import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
@@ -17,34 +18,6 @@ export interface OidcIssuerOptions {
   readonly clock: Clock
   /** Default the runtime's own. */
   readonly fetch?: typeof fetch
-}
-
-/** What a token must be beside being the issuer's. */
-export interface TokenTerms {
-  /** One of them must be among the token's audiences. */
-  readonly audiences: readonly string[]
-  /** Tokens issued longer ago are refused, whatever their `exp` says. Seconds; default: `exp` alone counts. */
-  readonly maxAgeSeconds?: number
-  /** Values of the header's `typ` that are taken, lower case; default `jwt` and none at all. */
-  readonly types?: readonly string[]
-}
-
-export interface VerifiedToken {
-  readonly claims: Readonly<Record<string, unknown>>
-  readonly subject: string
-  readonly audiences: readonly string[]
-  /** Unix seconds. */
-  readonly expiresAt: number
-}
-
-/** An OpenID Connect issuer whose tokens are taken. Its keys are fetched when they are needed, and kept. */
-export interface OidcIssuer {
-  readonly issuer: string
-  /**
-   * @throws StatusError UNAUTHENTICATED for a token that is not good, UNAVAILABLE while the issuer's keys cannot be had. Neither holds
-   *   anything of the token but its key id
-   */
-  verify(token: string, terms: TokenTerms): Promise<VerifiedToken>
 }
 
 const MAX_TOKEN_LENGTH = 16 * 1024
@@ -68,7 +41,7 @@ interface KeySet {
  *
  * @see OpenID Connect Discovery 1.0 4, RFC 8725
  */
-export function oidcIssuer(options: OidcIssuerOptions): OidcIssuer {
+export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
   const { issuer, verify, clock } = options
   const send = options.fetch ?? fetch
   let known: KeySet | undefined = options.jwks && {
