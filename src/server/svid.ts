@@ -65,44 +65,22 @@ export async function mintWitSvid(
   return { svid: jwtToWire(id, svid) }
 }
 
-/** X509-SVIDs for entries of the calling agent. All are signed at once: items do not wait for each other. */
+/** X509-SVIDs for entries of the calling agent. */
 export async function batchNewX509Svid(
   deps: ServerDeps,
   request: api.BatchNewX509SVIDRequest,
   call: Call,
 ): Promise<api.BatchNewX509SVIDResponse> {
-  if (request.params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
-  await limited(call, request.params.length, 'rejecting request due to certificate signing rate limiting')
-  const entries = byId(await authorizedEntries(deps, call))
-  const results = await Promise.all(
-    request.params.map(async (params) => {
-      const { status, value } = await runItem(
-        call,
-        () => ({ entry_id: params.entryId }),
-        () => newX509Svid(deps, params, entries, call),
-      )
-      return { status, svid: value }
-    }),
-  )
-  return { results }
-}
-
-async function newX509Svid(
-  deps: ServerDeps,
-  params: api.NewX509SVIDParams,
-  entries: ReadonlyMap<string, Entry>,
-  call: Call,
-) {
-  if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
-  if (params.csr.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing CSR')
-  const entry = entries.get(params.entryId)
-  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
-  const { spki } = await verifiedCsr(deps, params.csr, 'invalid CSR signature', call)
-  const { spiffeId: id, dnsNames, x509SvidTtlSeconds: ttlSeconds } = entry
-  const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
-    deps.ca.signWorkloadX509({ id, spki, ttlSeconds, dnsNames }),
-  )
-  return x509ToWire(id, svid)
+  const results = await issueForEntries(deps, request.params, call, async (params, entries) => {
+    const entry = requestedEntry(params.entryId, entries, params.csr, 'missing CSR', call)
+    const { spki } = await verifiedCsr(deps, params.csr, 'invalid CSR signature', call)
+    const { spiffeId: id, dnsNames, x509SvidTtlSeconds: ttlSeconds } = entry
+    const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
+      deps.ca.signWorkloadX509({ id, spki, ttlSeconds, dnsNames }),
+    )
+    return x509ToWire(id, svid)
+  })
+  return { results: results.map(({ status, value }) => ({ status, svid: value })) }
 }
 
 /** A JWT-SVID for an entry of the calling agent. */
@@ -131,36 +109,14 @@ export async function batchNewWitSvid(
   request: api.BatchNewWITSVIDRequest,
   call: Call,
 ): Promise<api.BatchNewWITSVIDResponse> {
-  if (request.params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
-  await limited(call, request.params.length, 'rejecting request due to certificate signing rate limiting')
-  const entries = byId(await authorizedEntries(deps, call))
-  const results = await Promise.all(
-    request.params.map(async (params) => {
-      const { status, value } = await runItem(
-        call,
-        () => ({ entry_id: params.entryId }),
-        () => newWitSvid(deps, params, entries, call),
-      )
-      // SPIRE gives no status to what went well.
-      return { status: status === OK ? undefined : status, svid: value }
-    }),
-  )
-  return { results }
-}
-
-async function newWitSvid(
-  deps: ServerDeps,
-  params: api.NewWITSVIDParams,
-  entries: ReadonlyMap<string, Entry>,
-  call: Call,
-) {
-  if (params.entryId === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
-  if (params.publicKey.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing public key')
-  const entry = entries.get(params.entryId)
-  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
-  const key = orInvalid(call, 'malformed public key', () => parseWitKey(params.publicKey))
-  const { spiffeId: id, x509SvidTtlSeconds: ttlSeconds } = entry
-  return jwtToWire(id, await signWit(deps, id, key, params.signingAlgorithm, ttlSeconds, call))
+  const results = await issueForEntries(deps, request.params, call, async (params, entries) => {
+    const entry = requestedEntry(params.entryId, entries, params.publicKey, 'missing public key', call)
+    const key = orInvalid(call, 'malformed public key', () => parseWitKey(params.publicKey))
+    const { spiffeId: id, x509SvidTtlSeconds: ttlSeconds } = entry
+    return jwtToWire(id, await signWit(deps, id, key, params.signingAlgorithm, ttlSeconds, call))
+  })
+  // SPIRE gives no status to what went well.
+  return { results: results.map(({ status, value }) => ({ status: status === OK ? undefined : status, svid: value })) }
 }
 
 /** A CA for a server below this one. */
@@ -178,6 +134,42 @@ export async function newDownstreamX509Ca(
   if (bundle === undefined) throw failure(call.log, 'NOT_FOUND', 'bundle not found')
   if (call.audited) call.audit({ expires_at: ca.expiresAt })
   return { caCertChain: [...ca.chain], x509Authorities: bundle.x509Authorities.map((authority) => authority.der) }
+}
+
+/** Issues to the calling agent what it asks for. All are signed at once: items do not wait for each other. */
+async function issueForEntries<Params extends { readonly entryId: string }, Svid>(
+  deps: ServerDeps,
+  params: readonly Params[],
+  call: Call,
+  issue: (params: Params, entries: ReadonlyMap<string, Entry>) => Promise<Svid>,
+) {
+  if (params.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'missing parameters')
+  await limited(call, params.length, 'rejecting request due to certificate signing rate limiting')
+  const entries = byId(await authorizedEntries(deps, call))
+  return Promise.all(
+    params.map((item) =>
+      runItem(
+        call,
+        () => ({ entry_id: item.entryId }),
+        () => issue(item, entries),
+      ),
+    ),
+  )
+}
+
+/** The entry an item of a batch names, once it has all of its parts. */
+function requestedEntry(
+  id: string,
+  entries: ReadonlyMap<string, Entry>,
+  key: Uint8Array,
+  missingKey: string,
+  call: Call,
+): Entry {
+  if (id === '') throw failure(call.log, 'INVALID_ARGUMENT', 'missing entry ID')
+  if (key.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', missingKey)
+  const entry = entries.get(id)
+  if (entry === undefined) throw failure(call.log, 'NOT_FOUND', 'entry not found or not authorized')
+  return entry
 }
 
 async function verifiedCsr(deps: ServerDeps, der: Uint8Array, complaint: string, call: Call): Promise<Csr> {
