@@ -20,6 +20,8 @@ $SPIRE_BIN       a folder with spire-server and spire-agent to measure in the sa
 `
 /** What a process needs to come to rest before its memory is read. */
 const REST_MS = 2_000
+/** What a measurement may take beside its own time, for what it prepares; a server or agent that stops to answer is told then. */
+const PREPARATION_SECONDS = 30
 
 interface Row {
   readonly name: string
@@ -78,7 +80,11 @@ async function measure(programs: Programs, names: readonly string[], load: Load)
   const chosen = (setting: Setting) => names.filter((name) => BUDGETS[name]!.setting === setting)
   const run = async (setting: Setting, args: readonly string[]) => {
     const common = ['-d', `${values.seconds}s`, '-entries', String(MANY_ENTRIES), ...args]
-    for (const line of await load([...common, ...chosen(setting)])) rows.push(toRow(line))
+    const ops = chosen(setting)
+    const timeoutMs = ops.length * (Number(values.seconds) + PREPARATION_SECONDS) * 1000
+    const lines = await load([...common, ...ops], timeoutMs)
+    for (const line of lines) rows.push(toRow(line))
+    for (const op of ops.slice(lines.length)) rows.push(toRow({ op, errors: 1 }))
   }
   try {
     // The first start after an installation or a change fills the compile cache; what is measured is any other one.

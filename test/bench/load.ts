@@ -23,8 +23,8 @@ export interface Measurement {
   readonly kib_per_stream?: number
 }
 
-/** Runs the load generator. @returns what it measured, in the order of its arguments */
-export type Load = (args: readonly string[]) => Promise<readonly Measurement[]>
+/** Runs the load generator, and ends it after a time. @returns what it had measured by then, in the order of its arguments */
+export type Load = (args: readonly string[], timeoutMs: number) => Promise<readonly Measurement[]>
 
 /**
  * Finds the load generator, building it if its source is given.
@@ -33,8 +33,12 @@ export type Load = (args: readonly string[]) => Promise<readonly Measurement[]>
  */
 export function findLoad(path = process.env.SPIFFELOAD ?? join(ROOT, '../shared/bench')): Load {
   const program = programAt(resolve(path))
-  return async (args) => {
-    const { stdout } = await run(program, args, { maxBuffer: 1 << 24 })
+  return async (args, timeoutMs) => {
+    const limits = { maxBuffer: 1 << 24, timeout: timeoutMs, killSignal: 'SIGKILL' } as const
+    const { stdout } = await run(program, args, limits).catch((error: { killed?: boolean; stdout: string }) => {
+      if (error.killed) return error
+      throw error
+    })
     return stdout
       .trim()
       .split('\n')
