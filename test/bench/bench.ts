@@ -88,7 +88,10 @@ async function measure(programs: Programs, names: readonly string[], load: Load)
   }
   try {
     // The first start after an installation or a change fills the compile cache; what is measured is any other one.
-    await (await startServer(programs, join(folder, 'warm-up'))).stop()
+    const warmUp = await startServer(programs, join(folder, 'warm-up'))
+    running.push(warmUp)
+    if (chosen('agent').length > 0) await (await startAgent(programs, warmUp, join(folder, 'warm-up'))).stop()
+    await warmUp.stop()
     const server = await startServer(programs, join(folder, 'server'))
     running.push(server)
     await pause(REST_MS)
