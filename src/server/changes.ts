@@ -1,9 +1,9 @@
 import type { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../../proto/turret/changes/v1.ts'
 import type { Entry } from '../core/entry.ts'
 import { StatusError } from '../core/error.ts'
-import type { Change } from '../core/store.ts'
 import type { Call } from '../rpc/method.ts'
 import type { ServerDeps } from './deps.ts'
+import { changesAfter } from './news.ts'
 
 /**
  * Tells an agent or a server below that it should look again: at its entries, if the set that it may serve changed, and at the
@@ -50,8 +50,6 @@ const FOREVER_MS = 2 ** 31 - 1
 const LONGEST_WAIT_MS = 55_000
 /** So that a change is with everybody within two seconds. */
 const POLL_AGAIN_MS = 1_000
-/** Changes that are read at once; whoever is further behind looks at everything. */
-const READ_AT_ONCE = 1_000
 
 /** What a caller has seen: the change log up to here, and which entries it may serve. */
 interface Cursor {
@@ -66,7 +64,10 @@ interface News {
 }
 
 async function newsSince(deps: ServerDeps, call: Call, cursor: Cursor): Promise<News> {
-  const changes = await changesSince(deps, cursor.sequence)
+  const { changeTail, store } = deps
+  const changes = changeTail
+    ? changeTail.since(cursor.sequence)
+    : (await changesAfter(store.changes, cursor.sequence)).changes
   if (!changes) return { cursor: await present(deps, call), bundle: true, entries: true }
   if (changes.length === 0) return { cursor, bundle: false, entries: false }
   const bundle = changes.some((change) => change.kind === 'bundle')
@@ -74,20 +75,6 @@ async function newsSince(deps: ServerDeps, call: Call, cursor: Cursor): Promise<
   const entries = mayConcern ? fingerprint(await entriesOf(deps, call)) : cursor.entries
   const { sequence } = changes[changes.length - 1]!
   return { cursor: { sequence, entries }, bundle, entries: entries !== cursor.entries }
-}
-
-/** undefined: they are no longer, or not yet, in the log. */
-async function changesSince(
-  { changeTail, store }: ServerDeps,
-  sequence: number,
-): Promise<readonly Pick<Change, 'sequence' | 'kind'>[] | undefined> {
-  if (changeTail) return changeTail.since(sequence)
-  const head = await store.changes.head()
-  if (head === sequence) return []
-  if (head < sequence) return undefined
-  const changes = await store.changes.since(sequence, READ_AT_ONCE)
-  const gapless = changes[0]?.sequence === sequence + 1 && changes.length < READ_AT_ONCE
-  return gapless ? changes : undefined
 }
 
 /** The log is read before the entries: what comes in between is told once more, never lost. */

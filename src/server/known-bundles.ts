@@ -1,10 +1,10 @@
 import type { Bundle } from '../core/bundle.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Store } from '../core/store.ts'
+import { changesAfter } from './news.ts'
 
 /** How old what others wrote may be; own writes are seen at once. Less than any reader's cache. */
 const LOOK_EVERY_MS = 5_000
-const READ_AT_ONCE = 1_000
 
 /**
  * All bundles of the store in memory, for readers who may ask as often as they like: also for names that are not there. The change log is
@@ -43,20 +43,14 @@ export class KnownBundles {
     // Set first: a write while we read sets it back.
     this.#lookAtMs = this.#clock.nowMs() + LOOK_EVERY_MS
     const { changes, bundles } = this.#store
-    const head = await changes.head()
-    if (this.#sequence >= 0 && head >= this.#sequence && !(await this.#changed(head))) {
+    const { head, changes: news } =
+      this.#sequence < 0 ? { head: await changes.head() } : await changesAfter(changes, this.#sequence)
+    if (news && !news.some((change) => change.kind === 'bundle')) {
       this.#sequence = head
       return
     }
     const { items } = await bundles.list({ size: 0, token: '' })
     this.#bundles = new Map(items.map((bundle) => [bundle.trustDomain, bundle]))
     this.#sequence = head
-  }
-
-  async #changed(head: number): Promise<boolean> {
-    if (head === this.#sequence) return false
-    const news = await this.#store.changes.since(this.#sequence, READ_AT_ONCE)
-    const gapless = news[0]?.sequence === this.#sequence + 1 && news.length < READ_AT_ONCE
-    return !gapless || news.some((change) => change.kind === 'bundle')
   }
 }

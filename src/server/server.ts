@@ -16,6 +16,7 @@ import type { ChangeTail } from './change-tail.ts'
 import type { EntryLookup, LogControl, NodeLookup, ServerDeps } from './deps.ts'
 import { type NewTokenIssuer, verifiableSources } from './exchange/sources.ts'
 import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
+import { changesAfter } from './news.ts'
 import { OwnBundle } from './own-bundle.ts'
 import { serverPipeline } from './pipeline.ts'
 import { type ServerSvid, ServerSvidRotation } from './server-svid.ts'
@@ -70,9 +71,6 @@ export interface ServerParts {
   readonly log: Log
   readonly logControl?: LogControl
 }
-
-/** Changes that are read at once; after more of them everything counts as changed. */
-const READ_AT_ONCE = 500
 
 /** A server without its transports. */
 export interface Server {
@@ -213,11 +211,9 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
       tell = listener
     },
     async freshen() {
-      const changes = await store.changes.since(seen, READ_AT_ONCE)
-      if (changes.length === 0) return
-      seen = changes[changes.length - 1]!.sequence
-      const all = changes.length === READ_AT_ONCE
-      if (all || changes.some(({ kind, key }) => kind === 'bundle' && key === trustDomain)) bundle.invalidate()
+      const { head, changes: news } = await changesAfter(store.changes, seen)
+      seen = head
+      if (!news || news.some(({ kind, key }) => kind === 'bundle' && key === trustDomain)) bundle.invalidate()
     },
     tasks,
     upkeep: upkeepOf([...tasks, ...(manager.followsUpstream ? [look] : [])], log),
