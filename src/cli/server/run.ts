@@ -154,16 +154,14 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     ? await serveHttp(options.http, { server, keyManager: plugins.keyManager, verify, clock, log: endpointLog })
     : async () => {}
 
-  // Where replicas share keys, looking this often means that no signature has to wait for the database, and that their new roots are
-  // known before what they signed comes along.
+  // Where replicas share keys, looking this often means that no signature has to wait for the database.
   const look = {
     everyMs: 2_000,
     failure: 'Could not read the shared authorities',
-    run: async () => {
-      await Promise.all([server.freshen(), server.manager.refresh()])
-    },
+    run: () => server.manager.refresh(),
   }
-  // The same for everything else that is kept in memory: an entry made at another server is at this one's agents within two seconds.
+  // The same for all that is kept in memory: an entry made at another server is at this one's agents within two seconds, and a new root is
+  // known before what it signed comes along.
   const follow = {
     everyMs: 1_000,
     failure: 'Could not read what other servers wrote',
