@@ -1,4 +1,5 @@
 import { parseIpNetwork } from '../core/ip-address.ts'
+import { isSecureUrl } from '../core/secure-url.ts'
 import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
 import { type ExchangeSourceConfig, readExchange } from './exchange.ts'
 import { ConfigError, type HclItem } from './hcl.ts'
@@ -165,9 +166,5 @@ function claimsOf(block: Readonly<Record<string, PlainValue>>, where: string): R
 /** Plain HTTP is for issuers on this machine. */
 function isIssuer(text: string): boolean {
   const url = URL.parse(text)
-  if (!url) return false
-  return (
-    url.protocol === 'https:' ||
-    (url.protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname))
-  )
+  return url !== null && isSecureUrl(url)
 }

@@ -1,4 +1,5 @@
 import { errorMessage } from '../core/error.ts'
+import { isSecureUrl } from '../core/secure-url.ts'
 import { ConfigError } from './hcl.ts'
 
 /**
@@ -13,8 +14,6 @@ export function requireServerUrl(text: string, name: string): URL {
   } catch (error) {
     throw new ConfigError(`unable to parse ${name}: ${errorMessage(error)}`)
   }
-  const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && local))
-    throw new ConfigError(`${name} must start with https://`)
+  if (!isSecureUrl(url)) throw new ConfigError(`${name} must start with https://`)
   return url
 }

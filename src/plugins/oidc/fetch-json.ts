@@ -1,4 +1,5 @@
 import { errorMessage } from '../../core/error.ts'
+import { isSecureUrl } from '../../core/secure-url.ts'
 
 const MAX_BYTES = 256 * 1024
 const TIMEOUT_MS = 5_000
@@ -10,7 +11,7 @@ const TIMEOUT_MS = 5_000
  */
 export async function fetchJson(address: string, what: string, send: typeof fetch): Promise<unknown> {
   const url = URL.parse(address)
-  if (!url || !isSafe(url)) throw new Error(`${what} must be fetched over https://`)
+  if (!url || !isSecureUrl(url)) throw new Error(`${what} must be fetched over https://`)
   const where = `${what} at ${url.origin}${url.pathname}`
   try {
     const response = await send(url, {
@@ -36,10 +37,6 @@ export async function fetchJson(address: string, what: string, send: typeof fetc
       },
     )
   }
-}
-
-function isSafe({ protocol, hostname }: URL): boolean {
-  return protocol === 'https:' || (protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname))
 }
 
 async function limitedText(response: Response): Promise<string> {
