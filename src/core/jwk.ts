@@ -2,6 +2,7 @@ import { base64Url, fromBase64Url } from './base64.ts'
 import { concat, unsignedInteger, utf8 } from './der.ts'
 import { StatusError } from './error.ts'
 import { type CurveName, ecSpki, parsePublicKey, rsaSpki } from './public-key.ts'
+import { sha256 } from './sha256.ts'
 
 /** The members of a public JWK, in the order in which SPIRE writes them. RFC 7517, RFC 7518 6. */
 export interface Jwk {
@@ -59,5 +60,5 @@ export function spkiOfJwk(jwk: Readonly<Record<string, unknown>>): Uint8Array {
 export async function jwkThumbprint(spki: Uint8Array): Promise<string> {
   const { kty, crv, x, y, n, e } = jwkOf(spki)
   const members = kty === 'RSA' ? { e, kty, n } : { crv, kty, x, ...(y === undefined ? {} : { y }) }
-  return base64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', utf8(JSON.stringify(members)) as BufferSource)))
+  return base64Url(await sha256(utf8(JSON.stringify(members))))
 }

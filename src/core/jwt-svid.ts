@@ -195,7 +195,8 @@ function numberOf(value: unknown, name: string): number {
   return Math.floor(value)
 }
 
-function jsonObject(segment: string): Record<string, unknown> {
+/** Reads a header or payload of a JWS. @throws StatusError INVALID_ARGUMENT */
+export function jsonObject(segment: string): Record<string, unknown> {
   let value: unknown
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(decodeSegment(segment)))
@@ -206,7 +207,8 @@ function jsonObject(segment: string): Record<string, unknown> {
   return value as Record<string, unknown>
 }
 
-function decodeSegment(segment: string): Uint8Array {
+/** @throws StatusError INVALID_ARGUMENT */
+export function decodeSegment(segment: string): Uint8Array {
   try {
     return fromBase64Url(segment)
   } catch (error) {

@@ -39,14 +39,22 @@ export function parseWitKey(spki: Uint8Array): PublicKeyInfo {
 }
 
 /**
+ * Refuses RSA keys that are too short to mean anything, or longer than verifiers take.
+ * @throws StatusError INVALID_ARGUMENT
+ */
+export function requireKeySize(key: PublicKeyInfo): void {
+  if (key.kind === 'rsa' && (key.bits < 2048 || key.bits > 8192)) {
+    throw invalid(`RSA key has ${key.bits} bits; 2048 to 8192 are allowed`)
+  }
+}
+
+/**
  * The JWK that a WIT-SVID carries. Members in the order of SPIRE's.
  * @throws StatusError INVALID_ARGUMENT with SPIRE's texts if key and algorithm do not belong together
  */
 export function witKeyOf(key: PublicKeyInfo, algorithm: string): WitKey {
   if (key.kind === 'ed25519') throw invalid("unsupported key type 'ed25519.PublicKey'")
-  if (key.kind === 'rsa' && (key.bits < 2048 || key.bits > 8192)) {
-    throw invalid(`RSA key has ${key.bits} bits; 2048 to 8192 are allowed`)
-  }
+  requireKeySize(key)
   if (!fitsJws(key, algorithm)) {
     const name = key.kind === 'rsa' ? 'RSA' : `ec-${key.curve.replace('-', '').toLowerCase()}`
     throw invalid(`unsupported signing algorithm for ${name} key: ${algorithm}`)

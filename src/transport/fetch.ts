@@ -4,6 +4,7 @@ import { type Clock, epochSeconds } from '../core/clock.ts'
 import { concat, utf8 } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
+import { sha256 } from '../core/sha256.ts'
 import type { UseStore } from '../core/store.ts'
 import { nameOf, type Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
@@ -350,8 +351,4 @@ function deadlineOf(request: Request, longestMs: number, limited: boolean): Dead
     race: (call) => Promise.race([call, passed]),
     clear: () => clearTimeout(timer),
   }
-}
-
-async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource))
 }

@@ -5,6 +5,7 @@ import { utf8 } from '../core/der.ts'
 import { StatusError } from '../core/error.ts'
 import type { Signer } from '../core/key-type.ts'
 import type { PublicKeyInfo, SignatureScheme, VerifySignature } from '../core/public-key.ts'
+import { sha256 } from '../core/sha256.ts'
 
 // HTTP Message Signatures (RFC 9421) as the WIMSE HTTP-signature profile (draft-ietf-wimse-http-signature-08) uses them: one signature with
 // the label `wimse`, times and audience in its parameters. What signs is the business of the profiles beside this file.
@@ -226,7 +227,7 @@ export function quoted(names: readonly string[]): string[] {
 
 /** RFC 9530. */
 export async function contentDigest(body: Uint8Array): Promise<string> {
-  return `sha-256=:${base64(new Uint8Array(await crypto.subtle.digest('SHA-256', body as BufferSource)))}:`
+  return `sha-256=:${base64(await sha256(body))}:`
 }
 
 export async function checkDigest(message: { readonly headers: Headers; readonly body: Uint8Array }): Promise<void> {

@@ -3,6 +3,7 @@ import type { Bundle } from '../core/bundle.ts'
 import { bundleDocument } from '../core/bundle-document.ts'
 import { utf8 } from '../core/der.ts'
 import { oidcDiscovery, oidcJwks } from '../core/oidc-document.ts'
+import { sha256 } from '../core/sha256.ts'
 
 export interface PublicDocumentOptions {
   /** The bundle to publish; the same object as long as it does not change. undefined: there is none yet. */
@@ -118,6 +119,6 @@ function names(ifNoneMatch: string | null, etag: string): boolean {
 }
 
 async function withTag(body: string): Promise<Document> {
-  const digest = await crypto.subtle.digest('SHA-256', utf8(body) as BufferSource)
-  return { body, etag: `"${base64Url(new Uint8Array(digest).subarray(0, 16))}"` }
+  const digest = await sha256(utf8(body))
+  return { body, etag: `"${base64Url(digest.subarray(0, 16))}"` }
 }

@@ -5,6 +5,7 @@ import type { Entry } from '../../core/entry.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import { jwkThumbprint } from '../../core/jwk.ts'
 import { parsePublicKey } from '../../core/public-key.ts'
+import { requireKeySize } from '../../core/wit-svid.ts'
 import type { Call } from '../../rpc/method.ts'
 import { idToWire } from '../convert.ts'
 import type { ServerDeps } from '../deps.ts'
@@ -156,9 +157,7 @@ function reportIssued(call: Call, grant: Grant<unknown>, issued: Readonly<Record
 async function verifiedCsr(deps: ServerDeps, der: Uint8Array): Promise<Csr> {
   try {
     const csr = parseCsr(der)
-    const key = parsePublicKey(csr.spki)
-    if (key.kind === 'rsa' && (key.bits < 2048 || key.bits > 8192))
-      throw new StatusError('INVALID_ARGUMENT', `RSA key has ${key.bits} bits; 2048 to 8192 are allowed`)
+    requireKeySize(parsePublicKey(csr.spki))
     await verifyCsrSignature(csr, deps.verify)
     return csr
   } catch (cause) {

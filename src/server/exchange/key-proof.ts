@@ -1,12 +1,12 @@
-import { fromBase64Url } from '../../core/base64.ts'
+import { base64Url } from '../../core/base64.ts'
 import type { EpochSeconds } from '../../core/clock.ts'
 import { utf8 } from '../../core/der.ts'
 import { StatusError } from '../../core/error.ts'
 import { jwkThumbprint, spkiOfJwk } from '../../core/jwk.ts'
-import { fitsJws, JWS_ALGORITHMS } from '../../core/jwt-svid.ts'
-import type { VerifySignature } from '../../core/public-key.ts'
+import { decodeSegment, fitsJws, JWS_ALGORITHMS, jsonObject } from '../../core/jwt-svid.ts'
+import type { PublicKeyInfo, VerifySignature } from '../../core/public-key.ts'
+import { sha256 } from '../../core/sha256.ts'
 import { parseWitKey, type WitKey, witKeyOf } from '../../core/wit-svid.ts'
-import { sha256 } from './subject-token.ts'
 
 /** The `typ` of a proof. */
 const KEY_PROOF_TYPE = 'key-proof+jwt'
@@ -14,6 +14,8 @@ const KEY_PROOF_TYPE = 'key-proof+jwt'
 const MAX_LENGTH = 8 * 1024
 const LEEWAY_SECONDS = 30
 const MAX_AGE_SECONDS = 5 * 60
+const MALFORMED = 'the key proof is malformed'
+const NOT_TAKEN = 'the jwk of the key proof is none that is taken'
 
 /** A key whose possession was proved. */
 export interface ProvenKey {
@@ -39,62 +41,41 @@ export async function verifyKeyProof(
   },
 ): Promise<ProvenKey> {
   const parts = proof.split('.')
-  if (proof.length > MAX_LENGTH || parts.length !== 3) throw refused('the key proof is malformed')
+  if (proof.length > MAX_LENGTH || parts.length !== 3) throw refused(MALFORMED)
   const [header, payload, signature] = parts as [string, string, string]
-  const { alg, typ, jwk, crit } = jsonObject(header)
-  const { aud, iat, ath } = jsonObject(payload)
+  const { alg, typ, jwk, crit } = orRefused(MALFORMED, () => jsonObject(header))
+  const { aud, iat, ath } = orRefused(MALFORMED, () => jsonObject(payload))
   if (typeof typ !== 'string' || typ.toLowerCase() !== KEY_PROOF_TYPE) throw refused('the key proof is of another type')
   if (crit !== undefined) throw refused('the key proof has critical headers that are not known')
   if (typeof alg !== 'string' || !Object.hasOwn(JWS_ALGORITHMS, alg))
     throw refused('the key proof has an algorithm that is not taken')
   const key = publicKeyOf(jwk)
-  if (!fitsJws(key.info, alg)) throw refused('the algorithm of the key proof is not one of its key')
+  if (!fitsJws(key, alg)) throw refused('the algorithm of the key proof is not one of its key')
   if (aud !== expected.audience) throw refused('the key proof is for another audience')
   if (typeof iat !== 'number' || !Number.isFinite(iat)) throw refused('the key proof does not say when it was made')
   if (iat - LEEWAY_SECONDS > expected.at || iat + MAX_AGE_SECONDS + LEEWAY_SECONDS < expected.at)
     throw refused('the key proof is too old, or of the future')
-  if (ath !== (await sha256(expected.token))) throw refused('the key proof is for another token')
+  if (ath !== base64Url(await sha256(utf8(expected.token)))) throw refused('the key proof is for another token')
   const input = utf8(`${header}.${payload}`)
-  if (!(await expected.verify(key.info, JWS_ALGORITHMS[alg]!, input, bytesOf(signature))))
+  const signed = orRefused(MALFORMED, () => decodeSegment(signature))
+  if (!(await expected.verify(key, JWS_ALGORITHMS[alg]!, input, signed)))
     throw refused('the signature of the key proof does not verify')
-  return { jwk: witKey(key.info, alg), thumbprint: await jwkThumbprint(key.info.spki) }
+  return { jwk: orRefused(NOT_TAKEN, () => witKeyOf(key, alg)), thumbprint: await jwkThumbprint(key.spki) }
 }
 
-function publicKeyOf(jwk: unknown) {
+function publicKeyOf(jwk: unknown): PublicKeyInfo {
   if (typeof jwk !== 'object' || jwk === null || Array.isArray(jwk)) throw refused('the key proof has no jwk')
   for (const secret of ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']) {
     if (Object.hasOwn(jwk, secret)) throw refused('the key proof has a private key in it')
   }
-  try {
-    return { info: parseWitKey(spkiOfJwk(jwk as Readonly<Record<string, unknown>>)) }
-  } catch {
-    throw refused('the jwk of the key proof is none that is taken')
-  }
+  return orRefused(NOT_TAKEN, () => parseWitKey(spkiOfJwk(jwk as Readonly<Record<string, unknown>>)))
 }
 
-function witKey(key: Parameters<typeof witKeyOf>[0], algorithm: string): WitKey {
+function orRefused<T>(message: string, read: () => T): T {
   try {
-    return witKeyOf(key, algorithm)
+    return read()
   } catch {
-    throw refused('the jwk of the key proof is none that is taken')
-  }
-}
-
-function jsonObject(segment: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytesOf(segment)))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
-  } catch {
-    // Said below.
-  }
-  throw refused('the key proof is malformed')
-}
-
-function bytesOf(segment: string): Uint8Array {
-  try {
-    return fromBase64Url(segment)
-  } catch {
-    throw refused('the key proof is malformed')
+    throw refused(message)
   }
 }
 

@@ -14,6 +14,8 @@ export interface SourceType {
   readonly selectors: readonly (string | ClaimSelector)[]
   /** Selectors that are made of parts of claims. */
   readonly derive?: (claims: Claims) => DerivedSelectors
+  /** Those of them that the allow list may name. */
+  readonly derived?: readonly string[]
 }
 
 export interface ClaimSelector {
@@ -48,6 +50,7 @@ export const SOURCE_TYPES: Readonly<Record<string, SourceType>> = {
       'sha',
     ],
     derive: (claims) => ({ ...githubWorkflow(claims), ...branch(claims, 'refs/heads/') }),
+    derived: ['job_workflow_ref:repo', 'job_workflow_ref:path', 'job_workflow_ref:ref', 'branch'],
   },
   gitlab_ci: {
     issuer: 'https://gitlab.com',
@@ -66,6 +69,13 @@ export const SOURCE_TYPES: Readonly<Record<string, SourceType>> = {
       'namespace_path',
     ],
     derive: (claims) => ({ ...gitlabConfig(claims), ...branch(claims, '') }),
+    derived: [
+      'ci_config_ref_uri:host',
+      'ci_config_ref_uri:project_path',
+      'ci_config_ref_uri:config_path',
+      'ci_config_ref_uri:ref',
+      'branch',
+    ],
   },
   k8s_psat: {
     owners: ['namespace'],
@@ -81,6 +91,7 @@ export const SOURCE_TYPES: Readonly<Record<string, SourceType>> = {
     types: ['jwt', 'jose'],
     selectors: [],
     derive: spiffeParts,
+    derived: ['source_spiffe_id', 'source_path'],
   },
   aws: {
     ownIssuer: /^https:\/\/[a-z0-9-]+\.tokens\.sts\.global\.api\.aws$/,

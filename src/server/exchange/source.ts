@@ -1,4 +1,5 @@
 import type { ExchangeSourceOptions, TokenIssuer } from '../../core/exchange.ts'
+import { isSecureUrl } from '../../core/secure-url.ts'
 import { type SpiffeId, spiffeId } from '../../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../../core/trust-domain.ts'
 import type { Claims, DerivedSelectors } from './claims.ts'
@@ -33,8 +34,8 @@ export interface Source {
 /** A source and who verifies its tokens. */
 export type VerifiableSource = Source & { readonly verifier: TokenIssuer }
 
-export const MAX_TTL_SECONDS = 3600
-export const MAX_TOKEN_AGE_SECONDS = 15 * 60
+const MAX_TTL_SECONDS = 3600
+const MAX_TOKEN_AGE_SECONDS = 15 * 60
 
 /**
  * Checks the configured sources.
@@ -191,7 +192,7 @@ function allowOf(
   rows: readonly ClaimSelector[],
   fail: Fail,
 ): Readonly<Record<string, readonly string[]>> {
-  const known = new Set([...rows.map(({ key }) => key), ...(DERIVED[type] ?? [])])
+  const known = new Set([...rows.map(({ key }) => key), ...(platform.derived ?? [])])
   const isKnown = (key: string) =>
     known.has(key) || [...known].some((one) => one.endsWith('.*') && key.startsWith(one.slice(0, -1)))
   for (const [key, values] of Object.entries(allow)) {
@@ -210,19 +211,6 @@ function allowOf(
   return allow
 }
 
-/** What `derive` makes, for the allow list. */
-const DERIVED: Readonly<Record<string, readonly string[]>> = {
-  github_actions: ['job_workflow_ref:repo', 'job_workflow_ref:path', 'job_workflow_ref:ref', 'branch'],
-  gitlab_ci: [
-    'ci_config_ref_uri:host',
-    'ci_config_ref_uri:project_path',
-    'ci_config_ref_uri:config_path',
-    'ci_config_ref_uri:ref',
-    'branch',
-  ],
-  spiffe: ['source_spiffe_id', 'source_path'],
-}
-
 function seconds(name: string, value: number | undefined, most: number, fail: Fail): number {
   if (value === undefined) return most
   if (!Number.isInteger(value) || value < 1 || value > most) fail(`${name} must be between 1 and ${most} seconds`)
@@ -233,6 +221,5 @@ function seconds(name: string, value: number | undefined, most: number, fail: Fa
 function isHttps(text: string): boolean {
   const url = URL.parse(text)
   if (url?.username !== '' || url.password !== '' || url.hash !== '' || url.search !== '') return false
-  const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)
-  return url.protocol === 'https:' || (url.protocol === 'http:' && isLocal)
+  return isSecureUrl(url)
 }

@@ -4,6 +4,7 @@ import { utf8 } from '../../core/der.ts'
 import { StatusError } from '../../core/error.ts'
 import type { VerifiedToken } from '../../core/exchange.ts'
 import { type ParsedJwt, parseJwt } from '../../core/jwt-svid.ts'
+import { sha256 } from '../../core/sha256.ts'
 import { type SpiffeId, trustDomainOf } from '../../core/spiffe-id.ts'
 import type { VerifiableSource } from './source.ts'
 
@@ -95,7 +96,7 @@ export function requireBinding(source: VerifiableSource, token: SubjectToken, th
 
 /** What identifies a token in logs. */
 export async function tokenHash({ text }: SubjectToken): Promise<string> {
-  return sha256(text)
+  return base64Url(await sha256(utf8(text)))
 }
 
 /**
@@ -113,7 +114,7 @@ export async function useOf(
       ? `jti\n${source.verifier.issuer}\n${jti}`
       : `token\n${text.slice(0, text.lastIndexOf('.'))}`
   const scope = source.use === 'svid_type' ? svidType : 'any'
-  return `exchange ${scope} ${await sha256(unique)}`
+  return `exchange ${scope} ${base64Url(await sha256(utf8(unique)))}`
 }
 
 /** When a token is past all use, so that its mark may go. */
@@ -124,10 +125,6 @@ export function endOfUse(source: VerifiableSource, verified: VerifiedToken): Epo
 }
 
 const PAST_LEEWAY_SECONDS = 120
-
-export async function sha256(text: string): Promise<string> {
-  return base64Url(new Uint8Array(await crypto.subtle.digest('SHA-256', utf8(text) as BufferSource)))
-}
 
 function refused(message: string): StatusError {
   return new StatusError('UNAUTHENTICATED', message)
