@@ -6,18 +6,20 @@ import { KnownBundles } from '../server/known-bundles.ts'
 import { isOnce } from '../server/once.ts'
 import type { Server } from '../server/server.ts'
 import { connectHandler } from '../transport/fetch.ts'
-import { type Fronts, frontsOf, type TlsClientAuth } from '../transport/front.ts'
+import { type FrontOptions, type Fronts, frontsOf, type TlsClientAuth } from '../transport/front.ts'
 import { publicDocuments } from '../transport/public-documents.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
 import { exchangeDoors } from './exchange.ts'
 import { type SendersOptions, sendersOf } from './senders.ts'
 
-export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken' | 'fronts'> {
+export interface HttpAppOptions extends Pick<SendersOptions, 'operatorKeys' | 'verifyOperatorToken'> {
   readonly server: Pick<Server, 'deps' | 'adminService' | 'bundle' | 'trust' | 'identity'>
   /** Names under which requests may address this server. */
   readonly audiences: readonly string[]
   /** `https://...` in the OIDC discovery document; undefined: none is served. */
   readonly issuer: string | undefined
+  /** Whose word on the certificates of clients is taken; default nobody's. */
+  readonly fronts?: readonly FrontOptions[] | undefined
   /** Path under which the app is mounted; default the root. */
   readonly basePath?: string
   /** 32 bytes that seal the state of unfinished attestations, the same for all replicas that answer for each other. */
@@ -44,9 +46,11 @@ const REFRESH_HINT_SECONDS = 300
  * All that a server offers over HTTP, in the order in which it is tried: the API with signed requests, the doors of the token exchange, then
  * the public documents.
  * Node's HTTP listener and the fetch handlers of edge runtimes serve this same app.
+ * @throws Error for fronts that do not prove themselves
  */
 export function httpApp(options: HttpAppOptions): HttpApp {
   const { server, basePath = '', issuer, uses, clock, log } = options
+  const fronts = frontsOf(options.fronts ?? [])
   const api = connectHandler({
     // Of what only the socket offers, operators get the same; the policy keeps it from everybody else.
     service: server.adminService,
@@ -60,7 +64,7 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     isOnce,
     clock,
     log,
-    authenticate: sendersOf({ ...options, trust: server.trust }),
+    authenticate: sendersOf({ ...options, fronts, trust: server.trust }),
   })
   const known = new KnownBundles(server.deps.store, clock)
   const documents = publicDocuments({
@@ -70,12 +74,11 @@ export function httpApp(options: HttpAppOptions): HttpApp {
     issuer,
   })
   const exchange = exchangeDoors(server, clock)
-  const fronts = frontsOf(options.fronts ?? [])
   return async (request, address, tls) => {
     const answer = await api(request, address, tls)
     if (answer) return answer
-    const here = below(request, basePath)
-    return (await exchange(here, clientOf(fronts, request, address, tls))) ?? documents(here)
+    const path = new URL(request.url).pathname.slice(basePath.length)
+    return (await exchange(request, clientOf(fronts, request, address, tls), path)) ?? documents(request, path)
   }
 }
 
@@ -86,12 +89,4 @@ function clientOf(fronts: Fronts, { headers }: Request, address: string, tls: Tl
   } catch {
     return address
   }
-}
-
-/** The request as if the app were at the root. */
-function below(request: Request, basePath: string): Request {
-  if (basePath === '') return request
-  const url = new URL(request.url)
-  url.pathname = url.pathname.slice(basePath.length)
-  return new Request(url, request)
 }

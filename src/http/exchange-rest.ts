@@ -1,6 +1,6 @@
-import { errorMessage, type StatusCode, StatusError } from '../core/error.ts'
+import { type StatusCode, StatusError } from '../core/error.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
-import { csrOf, exchangeBody, pemOf, spiffeIdText, TooLarge } from './exchange-text.ts'
+import { csrOf, exchangeBody, pemOf, publicError, spiffeIdText, TooLarge } from './exchange-text.ts'
 
 /** `/api/v1/svid/<source>/x509` and `/jwt`; undefined for any other path. */
 export function exchangePath(path: string): { readonly source: string; readonly kind: 'x509' | 'jwt' } | undefined {
@@ -93,8 +93,7 @@ const STATUS: Partial<Record<StatusCode, number>> = {
 
 function failed(error: unknown): Response {
   if (error instanceof TooLarge) return answer(413, { error: error.message })
-  const code = error instanceof StatusError ? error.code : 'INTERNAL'
-  const message = error instanceof StatusError ? errorMessage(error) : 'internal error'
+  const { code, message } = publicError(error)
   return answer(STATUS[code] ?? 500, { error: message })
 }
 

@@ -36,6 +36,11 @@ export async function exchangeBody(request: Request): Promise<Uint8Array> {
 /** Other than a client that asks too often, one that asks too much may not try again. */
 export class TooLarge extends Error {}
 
+/** What may be said of an error: a bug leaves without its text. */
+export function publicError(error: unknown): Pick<StatusError, 'code' | 'message'> {
+  return error instanceof StatusError ? error : { code: 'INTERNAL', message: 'internal error' }
+}
+
 export function spiffeIdText(id: { readonly trustDomain: string; readonly path: string }): string {
   return `spiffe://${id.trustDomain}${id.path}`
 }

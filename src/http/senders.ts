@@ -2,9 +2,8 @@ import { type Clock, epochSeconds } from '../core/clock.ts'
 import { StatusError } from '../core/error.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import type { Server } from '../server/server.ts'
-import type { VerifiedHolder } from '../server/trust.ts'
 import type { AuthenticateRequest, Sender } from '../transport/fetch.ts'
-import { type FrontOptions, frontsOf } from '../transport/front.ts'
+import { type Fronts, frontsOf } from '../transport/front.ts'
 import { verifyRequest } from '../transport/http-signature.ts'
 import { type HttpMessage, tagOf } from '../transport/message-signature.ts'
 import { isOperatorTag, verifyOperatorRequest } from '../transport/operator-signature.ts'
@@ -22,7 +21,7 @@ export interface SendersOptions {
   /** Absent: bearer tokens are refused. */
   readonly verifyOperatorToken?: VerifyOperatorToken | undefined
   /** Whose word on the certificates of clients is taken; default nobody's. */
-  readonly fronts?: readonly FrontOptions[] | undefined
+  readonly fronts?: Fronts | undefined
   readonly verify: VerifySignature
   readonly clock: Clock
 }
@@ -34,23 +33,14 @@ const ACCESS_HEADER = 'cf-access-jwt-assertion'
  * Says who sent a request: the holder of an X509-SVID, a WIT-SVID or an operator's key by their signature, the holder of an X509-SVID by the
  * word of a front, an operator by an OIDC token, or nobody. A request that shows something that is not good is refused, never taken for
  * anonymous.
- * @throws Error for fronts that do not prove themselves
  */
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
-  const { trust, audiences, operatorKeys = [], verifyOperatorToken, verify, clock } = options
-  const fronts = frontsOf(options.fronts ?? [])
+  const { trust, audiences, operatorKeys = [], verifyOperatorToken, fronts = frontsOf([]), verify, clock } = options
 
   async function bySvid(message: HttpMessage, address: string): Promise<Sender> {
-    let holder: VerifiedHolder | undefined
-    await verifyRequest(message, {
-      audiences,
-      now: epochSeconds(clock),
-      verify,
-      verifyChain: async (chain) => {
-        holder = await trust.verifyPeer(chain)
-      },
-    })
-    return { peer: { via: 'x509', address, ...holder! }, signed: true }
+    const check = { audiences, now: epochSeconds(clock), verify, verifyChain: trust.verifyPeer }
+    const { holder } = await verifyRequest(message, check)
+    return { peer: { via: 'x509', address, ...holder }, signed: true }
   }
 
   async function byWit(message: HttpMessage, address: string): Promise<Sender> {

@@ -1,8 +1,8 @@
 import type { Subject } from '../../proto/turret/exchange/v1.ts'
 import { type Clock, epochSeconds } from '../core/clock.ts'
-import { errorMessage, type StatusCode, StatusError } from '../core/error.ts'
+import type { StatusCode } from '../core/error.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
-import { csrOf, exchangeBody, pemOf, spiffeIdText, TooLarge } from './exchange-text.ts'
+import { csrOf, exchangeBody, pemOf, publicError, spiffeIdText, TooLarge } from './exchange-text.ts'
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
@@ -136,11 +136,10 @@ function oauthError(error: unknown, grant: string): { readonly status: number; r
   }
   if (error instanceof TooLarge)
     return { status: 413, body: { error: 'invalid_request', error_description: error.message } }
-  const code = error instanceof StatusError ? error.code : 'INTERNAL'
+  const { code, message } = publicError(error)
   const [status, name] = CODES[code] ?? [500, 'server_error']
   const refused = name === 'invalid_grant' && grant !== JWT_BEARER ? 'invalid_request' : name
-  const text = error instanceof StatusError ? errorMessage(error) : 'internal error'
-  return { status, body: { error: refused, error_description: quotable(text) } }
+  return { status, body: { error: refused, error_description: quotable(message) } }
 }
 
 const CODES: Partial<Record<StatusCode, readonly [status: number, error: string]>> = {

@@ -155,8 +155,8 @@ async function unary(method: BoundMethod, codec: MessageCodec, body: Uint8Array,
   return { status: 200, contentType: codec.contentType, body: codec.writeResponse(reply) }
 }
 
-/** More than clients take. Requests of 4 MiB could ask for gigabytes. */
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+/** What clients take. Requests of 4 MiB could ask for gigabytes. */
+export const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 /** A stream in both directions whose requests are all there. */
 async function exchange(

@@ -89,7 +89,8 @@ export function frontsOf(options: readonly FrontOptions[]): Fronts {
       if (platform) return fromPlatform(tls!)
       if (!own.some((name) => headers.has(name))) return undefined
       if (front.carrier === 'aws_alb') return fromPem(headers)
-      if (front.carrier === 'cloudflare') requireGood(headers.get('cf-cert-verified'), headers.get('cf-cert-revoked'))
+      if (front.carrier === 'cloudflare')
+        requireGood(headers.get('cf-cert-verified') === 'true', headers.get('cf-cert-revoked') !== 'false')
       return readCertificates(headers.get('client-cert'), headers.get('client-cert-chain'), MAX_LENGTH)
     },
   }
@@ -150,14 +151,14 @@ function fromPem(headers: Headers): readonly Uint8Array[] {
 }
 
 /** Cloudflare fills in certificates whether they are good or not. */
-function requireGood(verified: unknown, revoked: unknown): void {
-  if (verified !== 'true') throw refused('the front did not find the certificate valid')
-  if (revoked !== 'false') throw refused('the certificate is revoked, says the front')
+function requireGood(verified: boolean, revoked: boolean): void {
+  if (!verified) throw refused('the front did not find the certificate valid')
+  if (revoked) throw refused('the certificate is revoked, says the front')
 }
 
 function fromPlatform(tls: TlsClientAuth): readonly Uint8Array[] | undefined {
   if (tls.certPresented !== '1') return undefined
-  requireGood(String(tls.certVerified === 'SUCCESS'), tls.certRevoked === '0' ? 'false' : 'true')
+  requireGood(tls.certVerified === 'SUCCESS', tls.certRevoked !== '0')
   const { certRFC9440: leaf, certChainRFC9440: chain } = tls
   if (tls.certRFC9440TooLarge === true || tls.certChainRFC9440TooLarge === true || typeof leaf !== 'string')
     throw refused('the certificates are too long')

@@ -4,7 +4,7 @@ import { concat } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import { decodeError, envelope, readStream, STREAM_TYPE, UNARY_TYPE } from './connect-protocol.ts'
-import { STATE_HEADER } from './fetch.ts'
+import { MAX_ANSWER_BYTES, STATE_HEADER } from './fetch.ts'
 import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { NONCE_HEADER, verifyResponse } from './http-signature.ts'
@@ -65,10 +65,11 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
   ): Promise<Answer> {
     const before = offset
     const answer = await postOnce(path, contentType, body, call, extra)
+    if (offset === before) return answer
     const error = answer.response.ok
       ? await endError(answer, contentType)
       : decodeError(answer.response.status, answer.body)
-    return error && isClockSkew(error) && offset !== before ? postOnce(path, contentType, body, call, extra) : answer
+    return error && isClockSkew(error) ? postOnce(path, contentType, body, call, extra) : answer
   }
 
   async function postOnce(
@@ -268,8 +269,6 @@ class Exchange<Req, Res> {
 async function* oneChunk(body: Uint8Array): AsyncGenerator<Uint8Array> {
   yield body
 }
-
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 async function readLimited(response: Response): Promise<Uint8Array> {
   if (response.body === null) return new Uint8Array(0)

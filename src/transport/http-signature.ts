@@ -55,18 +55,17 @@ export function nonceOf(headers: Headers): string | undefined {
   return nonce && /^[A-Za-z0-9_.~+/=-]{8,128}$/.test(nonce) ? nonce : undefined
 }
 
-export interface RequestCheck {
+export interface RequestCheck<Holder> {
   /** Names under which this receiver may be addressed. */
   readonly audiences: readonly string[]
   readonly now: EpochSeconds
   readonly verify: VerifySignature
-  /** Judges the chain, DER, leaf first. @throws StatusError */
-  readonly verifyChain: (chain: readonly Uint8Array[]) => Promise<void>
+  /** Judges the chain, DER, leaf first, and says whose it is. @throws StatusError */
+  readonly verifyChain: (chain: readonly Uint8Array[]) => Promise<Holder>
 }
 
-export interface VerifiedRequest {
-  /** DER, leaf first; verified. */
-  readonly chain: readonly Uint8Array[]
+export interface VerifiedRequest<Holder> {
+  readonly holder: Holder
   readonly leaf: Certificate
   readonly nonce: string
 }
@@ -75,14 +74,17 @@ export interface VerifiedRequest {
  * Verifies a signed request: strict form, window, audience, digest, chain, signature, in this order.
  * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here, in a ClockSkew detail
  */
-export async function verifyRequest(message: HttpMessage, check: RequestCheck): Promise<VerifiedRequest> {
+export async function verifyRequest<Holder>(
+  message: HttpMessage,
+  check: RequestCheck<Holder>,
+): Promise<VerifiedRequest<Holder>> {
   const credentialHeaders = message.headers.has(CHAIN) ? [CERT, CHAIN] : [CERT]
   const { base, nonce } = await checkRequest(message, { tag: REQUEST_TAG, credentialHeaders }, check)
   const chain = readCertificates(message.headers.get(CERT), message.headers.get(CHAIN))
-  await check.verifyChain(chain)
+  const holder = await check.verifyChain(chain)
   const leaf = parseCertificate(chain[0]!)
   await checkSignature(message.headers, base, parsePublicKey(leaf.spki), check.verify)
-  return { chain, leaf, nonce }
+  return { holder, leaf, nonce }
 }
 
 /** A request as its answer is bound to it. */

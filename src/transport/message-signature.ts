@@ -5,7 +5,6 @@ import { utf8 } from '../core/der.ts'
 import { StatusError } from '../core/error.ts'
 import type { Signer } from '../core/key-type.ts'
 import type { PublicKeyInfo, SignatureScheme, VerifySignature } from '../core/public-key.ts'
-import { sha256 } from '../core/sha256.ts'
 
 // HTTP Message Signatures (RFC 9421) as the WIMSE HTTP-signature profile (draft-ietf-wimse-http-signature-08) uses them: one signature with
 // the label `wimse`, times and audience in its parameters. What signs is the business of the profiles beside this file.
@@ -226,8 +225,9 @@ export function quoted(names: readonly string[]): string[] {
 }
 
 /** RFC 9530. */
-export async function contentDigest(body: Uint8Array): Promise<string> {
-  return `sha-256=:${base64(await sha256(body))}:`
+export async function contentDigest(body: Uint8Array, name: 'sha-256' | 'sha-512' = 'sha-256'): Promise<string> {
+  const digest = await crypto.subtle.digest(name.toUpperCase(), body as BufferSource)
+  return `${name}=:${base64(new Uint8Array(digest))}:`
 }
 
 export async function checkDigest(message: { readonly headers: Headers; readonly body: Uint8Array }): Promise<void> {

@@ -38,7 +38,9 @@ const PREFLIGHT = {
  * version of the bundle.
  * @see SPIFFE Federation 5, OpenID Connect Discovery 1.0
  */
-export function publicDocuments(options: PublicDocumentOptions): (request: Request) => Promise<Response> {
+export function publicDocuments(
+  options: PublicDocumentOptions,
+): (request: Request, path?: string) => Promise<Response> {
   const { issuer } = options
   const made = new WeakMap<Bundle, Map<Kind, Promise<Document>>>()
   const hintOf = (bundle: Bundle) => bundle.refreshHintSeconds || options.refreshHintSeconds
@@ -89,8 +91,7 @@ export function publicDocuments(options: PublicDocumentOptions): (request: Reque
     ...(issuer === undefined ? [] : [['/.well-known/openid-configuration', own('discovery')] as const]),
   ])
 
-  return async (request) => {
-    const { pathname } = new URL(request.url)
+  return async (request, pathname = new URL(request.url).pathname) => {
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     if (isRead && pathname === '/live') return new Response('ok\n')
     if (isRead && pathname === '/ready') {
