@@ -61,36 +61,34 @@ function wrappingKeys(text: string): readonly WrappingKey[] {
 }
 
 function oidcAdminsOf(text: string): readonly OidcAdminOptions[] {
-  const complaint =
-    'OIDC_ADMINS must be JSON: [{ "issuer": "https://...", "audience": "...", "claims": { "email": ["..."] } }]'
-  let admins: unknown
-  try {
-    admins = JSON.parse(text)
-  } catch {
-    throw new Error(complaint)
-  }
   const isText = (value: unknown) => typeof value === 'string' && value !== ''
-  const isAdmin = (value: Partial<OidcAdminOptions> | null) =>
-    isText(value?.issuer) &&
-    isText(value?.audience) &&
-    typeof value?.claims === 'object' &&
-    Object.values(value.claims).every((values) => Array.isArray(values) && values.length > 0 && values.every(isText))
-  if (!Array.isArray(admins) || !admins.every(isAdmin)) throw new Error(complaint)
-  return admins as readonly OidcAdminOptions[]
+  const isTexts = (values: unknown) => Array.isArray(values) && values.length > 0 && values.every(isText)
+  const isAdmin = ({ issuer, audience, claims }: Partial<OidcAdminOptions>) =>
+    isText(issuer) && isText(audience) && isObject(claims) && Object.values(claims).every(isTexts)
+  const example = '[{ "issuer": "https://...", "audience": "...", "claims": { "email": ["..."] } }]'
+  return objectsIn(text, isAdmin, `OIDC_ADMINS must be JSON: ${example}`) as readonly OidcAdminOptions[]
 }
 
 /** What the sources mean is checked by the server, which names the source and the option. */
 function sourcesOf(text: string): readonly ExchangeSourceOptions[] {
-  let sources: unknown
+  const example = '[{ "name": "...", "type": "...", "audience": "...", "allow": { } }]'
+  return objectsIn(text, () => true, `EXCHANGE must be JSON: ${example}`) as readonly ExchangeSourceOptions[]
+}
+
+/** @throws Error with the complaint */
+function objectsIn(text: string, isOne: (value: object) => boolean, complaint: string): readonly object[] {
+  let values: unknown
   try {
-    sources = JSON.parse(text)
+    values = JSON.parse(text)
   } catch {
     // Said below.
   }
-  const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
-  if (!Array.isArray(sources) || !sources.every(isObject))
-    throw new Error('EXCHANGE must be JSON: [{ "name": "...", "type": "...", "audience": "...", "allow": { } }]')
-  return sources as readonly ExchangeSourceOptions[]
+  if (!Array.isArray(values) || !values.every((value) => isObject(value) && isOne(value))) throw new Error(complaint)
+  return values
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function required(env: Environment, name: 'TRUST_DOMAIN' | 'AUDIENCES' | 'KEK'): string {
