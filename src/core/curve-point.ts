@@ -1,3 +1,4 @@
+import { hex } from './der.ts'
 import type { CurveName } from './public-key.ts'
 
 /** The prime of the field and the constant b of y² = x³ - 3x + b. FIPS 186-4 D.1.2 */
@@ -29,7 +30,5 @@ export function isOnCurve(curve: CurveName, point: Uint8Array): boolean {
 }
 
 function numberOf(bytes: Uint8Array): bigint {
-  let text = '0x0'
-  for (const byte of bytes) text += byte.toString(16).padStart(2, '0')
-  return BigInt(text)
+  return BigInt(`0x0${hex(bytes)}`)
 }

@@ -37,8 +37,13 @@ export interface JwtSvidClaims {
  */
 export async function signJwtSvid(claims: JwtSvidClaims, key: JwtSigner): Promise<string> {
   const { aud, exp, iat, iss, jti, sub } = claims
-  const input = `${key.header}.${base64Url(utf8(JSON.stringify({ aud, exp, iat, iss, jti, sub })))}`
-  const signed = key.signer.sign(utf8(input))
+  return signClaims({ aud, exp, iat, iss, jti, sub }, key)
+}
+
+/** A JWS in its compact form. RFC 7515 7.1 */
+export async function signClaims(claims: object, { header, signer }: JwtSigner): Promise<string> {
+  const input = `${header}.${base64Url(utf8(JSON.stringify(claims)))}`
+  const signed = signer.sign(utf8(input))
   return `${input}.${base64Url(signed instanceof Uint8Array ? signed : await signed)}`
 }
 
@@ -127,11 +132,7 @@ export async function validateJwtSvid(input: JwtValidation): Promise<ValidJwtSvi
   } catch (error) {
     throw invalid(`token has in invalid subject claim: ${errorMessage(error)}`)
   }
-  const trustDomain = trustDomainOf(spiffeId)
-  const authorities = input.authoritiesOf(trustDomain)
-  if (!authorities) throw invalid(`no keys found for trust domain "${trustDomain}"`)
-  const authority = authorities.find((candidate) => candidate.keyId === parsed.keyId)
-  if (!authority) throw invalid(`public key "${parsed.keyId}" not found in trust domain "${trustDomain}"`)
+  const authority = authorityOf(parsed, trustDomainOf(spiffeId), input.authoritiesOf)
   if (!(await verifiesJwt(parsed, authority, input.verify))) {
     throw invalid('go-jose/go-jose: error in cryptographic primitive')
   }
@@ -185,6 +186,19 @@ function audienceOf(aud: unknown): string[] {
   if (Array.isArray(aud) && aud.every((name) => typeof name === 'string')) return aud
   if (aud === undefined || aud === null) return []
   throw unparsable('go-jose/go-jose/jwt: invalid aud claim')
+}
+
+/** The authority that a token names. @throws StatusError INVALID_ARGUMENT with SPIRE's texts */
+export function authorityOf(
+  { keyId }: ParsedJwt,
+  trustDomain: TrustDomain,
+  authoritiesOf: JwtValidation['authoritiesOf'],
+): JwtAuthority {
+  const authorities = authoritiesOf(trustDomain)
+  if (!authorities) throw invalid(`no keys found for trust domain "${trustDomain}"`)
+  const authority = authorities.find((candidate) => candidate.keyId === keyId)
+  if (!authority) throw invalid(`public key "${keyId}" not found in trust domain "${trustDomain}"`)
+  return authority
 }
 
 /** Absent times pass: 0 for nbf and iat; exp was checked to be there. */

@@ -19,16 +19,9 @@ function webCryptoSigner(key: CryptoKey, keyType: KeyType, publicKey: Uint8Array
 export async function generateWebCryptoKey(
   keyType: KeyType,
 ): Promise<{ readonly pkcs8: Uint8Array; readonly publicKey: Uint8Array }> {
-  const pair = (await crypto.subtle.generateKey(
-    { ...importParameters(keyType), publicExponent: Uint8Array.of(1, 0, 1) } as RsaHashedKeyGenParams,
-    true,
-    ['sign', 'verify'],
-  )) as CryptoKeyPair
-  const [pkcs8, publicKey] = await Promise.all([
-    crypto.subtle.exportKey('pkcs8', pair.privateKey),
-    crypto.subtle.exportKey('spki', pair.publicKey),
-  ])
-  return { pkcs8: new Uint8Array(pkcs8 as ArrayBuffer), publicKey: new Uint8Array(publicKey as ArrayBuffer) }
+  const pair = await generatePair(keyType, true)
+  const [pkcs8, publicKey] = await Promise.all([exported('pkcs8', pair.privateKey), exported('spki', pair.publicKey)])
+  return { pkcs8, publicKey }
 }
 
 /**
@@ -46,10 +39,17 @@ export async function importWebCryptoSigner(
 
 /** A new key in memory only, which cannot be exported. */
 export async function generateWebCryptoSigner(keyType: KeyType): Promise<Signer> {
-  const { pkcs8, publicKey } = await generateWebCryptoKey(keyType)
-  const signer = await importWebCryptoSigner(pkcs8, keyType, publicKey)
-  pkcs8.fill(0)
-  return signer
+  const { privateKey, publicKey } = await generatePair(keyType, false)
+  return webCryptoSigner(privateKey, keyType, await exported('spki', publicKey))
+}
+
+async function generatePair(keyType: KeyType, extractable: boolean): Promise<CryptoKeyPair> {
+  const parameters = { ...importParameters(keyType), publicExponent: Uint8Array.of(1, 0, 1) } as RsaHashedKeyGenParams
+  return (await crypto.subtle.generateKey(parameters, extractable, ['sign', 'verify'])) as CryptoKeyPair
+}
+
+async function exported(format: 'pkcs8' | 'spki', key: CryptoKey): Promise<Uint8Array> {
+  return new Uint8Array((await crypto.subtle.exportKey(format, key)) as ArrayBuffer)
 }
 
 function importParameters(keyType: KeyType) {

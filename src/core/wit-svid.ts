@@ -1,11 +1,9 @@
-import { base64Url } from './base64.ts'
 import type { JwtAuthority } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import { isOnCurve } from './curve-point.ts'
-import { utf8 } from './der.ts'
 import { errorMessage, StatusError } from './error.ts'
 import { type Jwk, jwkOf, spkiOfJwk } from './jwk.ts'
-import { fitsJws, type JwtSigner, parseJwt, verifiesJwt } from './jwt-svid.ts'
+import { authorityOf, fitsJws, type JwtSigner, parseJwt, signClaims, verifiesJwt } from './jwt-svid.ts'
 import { type PublicKeyInfo, parsePublicKey, type VerifySignature } from './public-key.ts'
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from './spiffe-id.ts'
 import type { TrustDomain } from './trust-domain.ts'
@@ -70,8 +68,7 @@ export function witKeyOf(key: PublicKeyInfo, algorithm: string): WitKey {
  */
 export async function signWitSvid(claims: WitSvidClaims, key: JwtSigner): Promise<string> {
   const { jwk, exp, iat, iss, sub } = claims
-  const input = `${key.header}.${base64Url(utf8(JSON.stringify({ cnf: { jwk }, exp, iat, iss, sub })))}`
-  return `${input}.${base64Url(await key.signer.sign(utf8(input)))}`
+  return signClaims({ cnf: { jwk }, exp, iat, iss, sub }, key)
 }
 
 export interface WitValidation {
@@ -103,11 +100,7 @@ export async function validateWitSvid(input: WitValidation): Promise<ValidWitSvi
   const { sub, exp, nbf, cnf } = parsed.claims
   if (typeof sub !== 'string' || sub === '') throw invalid('token missing subject claim')
   const spiffeId = subject(sub)
-  const trustDomain = trustDomainOf(spiffeId)
-  const authorities = input.authoritiesOf(trustDomain)
-  if (!authorities) throw invalid(`no keys found for trust domain "${trustDomain}"`)
-  const authority = authorities.find((candidate) => candidate.keyId === parsed.keyId)
-  if (!authority) throw invalid(`public key "${parsed.keyId}" not found in trust domain "${trustDomain}"`)
+  const authority = authorityOf(parsed, trustDomainOf(spiffeId), input.authoritiesOf)
   if (!(await verifiesJwt(parsed, authority, input.verify))) throw invalid('token has an invalid signature')
   if (typeof exp !== 'number' || !Number.isFinite(exp)) throw invalid('token missing exp claim')
   if (exp <= input.at) throw invalid('token has expired')

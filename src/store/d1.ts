@@ -9,12 +9,12 @@ import { createStore } from './sql-store.ts'
 /** What is used of Cloudflare's D1 binding. */
 export interface D1Binding {
   prepare(sql: string): D1Statement
-  batch(statements: readonly D1Statement[]): Promise<readonly { readonly results: readonly unknown[] }[]>
+  batch(statements: readonly D1Statement[]): Promise<readonly { readonly results?: readonly Row[] }[]>
 }
 
 export interface D1Statement {
   bind(...values: readonly unknown[]): D1Statement
-  all(): Promise<{ readonly results: readonly unknown[] }>
+  all(): Promise<{ readonly results?: readonly Row[] }>
 }
 
 export interface D1Options {
@@ -40,7 +40,7 @@ export async function openD1Store({ binding, log, clock = systemClock }: D1Optio
 }
 
 /** D1 as a driver: its batch is one transaction, and it has no other. */
-export function d1Driver(binding: D1Binding): SqlDriver {
+function d1Driver(binding: D1Binding): SqlDriver {
   const prepared = ({ sql, args }: Statement) => {
     const statement = binding.prepare(sql)
     return args.length === 0 ? statement : statement.bind(...args)
@@ -48,27 +48,18 @@ export function d1Driver(binding: D1Binding): SqlDriver {
   return {
     async run(statement) {
       try {
-        return rowsOf((await prepared(statement).all()).results)
+        return (await prepared(statement).all()).results ?? []
       } catch (error) {
         throw databaseError(error)
       }
     },
     async batch(statements) {
       try {
-        return (await binding.batch(statements.map(prepared))).map(({ results }) => rowsOf(results))
+        return (await binding.batch(statements.map(prepared))).map(({ results }) => results ?? [])
       } catch (error) {
         throw databaseError(error)
       }
     },
     close: async () => {},
   }
-}
-
-/** D1 gives bytes as lists of numbers. */
-function rowsOf(rows: readonly unknown[] | undefined): readonly Row[] {
-  return (rows ?? []).map((row) =>
-    Object.fromEntries(
-      Object.entries(row as Row).map(([name, value]) => [name, Array.isArray(value) ? Uint8Array.from(value) : value]),
-    ),
-  )
 }

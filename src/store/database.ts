@@ -219,10 +219,10 @@ export async function readHead(run: SqlDriver['run']): Promise<number> {
   return Number(row!.head)
 }
 
-/** A column of bytes: drivers return ArrayBuffer or Buffer. */
+/** A column of bytes: drivers return ArrayBuffer, Buffer or, as D1 does, a list of numbers. */
 export function bytesOf(value: unknown): Uint8Array {
   if (value instanceof Uint8Array) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-  return new Uint8Array(value as ArrayBuffer)
+  return Array.isArray(value) ? Uint8Array.from(value) : new Uint8Array(value as ArrayBuffer)
 }
 
 /** SPIRE's prefix on what the database said. */
