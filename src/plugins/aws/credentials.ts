@@ -34,13 +34,18 @@ const CONTAINER_METADATA = 'http://169.254.170.2'
 export function awsCredentials(options: CredentialsOptions): CredentialsProvider {
   const { env, nowMs } = options
   let kept: AwsCredentials | undefined
+  let looking: Promise<AwsCredentials> | undefined
   return async () => {
     if (kept && (kept.expiresAtMs === undefined || kept.expiresAtMs - MARGIN_MS > nowMs())) return kept
-    kept = await find()
+    // One look for all that wait for it.
+    looking ??= find().finally(() => {
+      looking = undefined
+    })
+    kept = await looking
     return kept
   }
 
-  function find(): Promise<AwsCredentials> | AwsCredentials {
+  async function find(): Promise<AwsCredentials> {
     const given = fixed(options.accessKeyId, options.secretAccessKey)
     if (given) return given
     const fromEnvironment = fixed(env.AWS_ACCESS_KEY_ID, env.AWS_SECRET_ACCESS_KEY, env.AWS_SESSION_TOKEN)

@@ -97,13 +97,19 @@ export function awsKmsKeyManager(options: AwsKmsOptions): KeyManager {
     return { arn: about.Arn, signer: signerOf(about.Arn, type, bytesIn(publicKey, 'PublicKey')) }
   }
 
-  async function* aliases(prefix: string, keyId?: string): AsyncGenerator<Alias> {
+  async function* pages(action: string, input: object, complaint: string): AsyncGenerator<Answer> {
     for (let marker: string | undefined; ; ) {
-      const input = { Limit: 100, ...(marker ? { Marker: marker } : {}), ...(keyId ? { KeyId: keyId } : {}) }
-      const page = await call('ListAliases', input, 'failed to fetch aliases')
-      for (const alias of page.Aliases ?? []) if (alias.AliasName?.startsWith(prefix)) yield alias
+      const page = await call(action, { ...input, ...(marker ? { Marker: marker } : {}) }, complaint)
+      yield page
       if (!page.Truncated || !page.NextMarker) return
       marker = page.NextMarker
+    }
+  }
+
+  async function* aliases(prefix: string, keyId?: string): AsyncGenerator<Alias> {
+    const input = { Limit: 100, ...(keyId ? { KeyId: keyId } : {}) }
+    for await (const page of pages('ListAliases', input, 'failed to fetch aliases')) {
+      for (const alias of page.Aliases ?? []) if (alias.AliasName?.startsWith(prefix)) yield alias
     }
   }
 
@@ -175,14 +181,16 @@ export function awsKmsKeyManager(options: AwsKmsOptions): KeyManager {
   }
 
   async function getKeys(): Promise<ReadonlyMap<string, Signer>> {
-    const found: Alias[] = []
-    for await (const alias of aliases(serverPrefix)) found.push(alias)
-    const keys = await Promise.all(found.map(({ AliasName }) => fetchKey(AliasName!)))
-    known.clear()
-    for (const [index, { AliasName }] of found.entries()) {
-      known.set(decodeKeyId(AliasName!.slice(serverPrefix.length)), keys[index]!)
+    const found: (readonly [id: string, alias: string])[] = []
+    for await (const { AliasName } of aliases(serverPrefix)) {
+      found.push([decodeKeyId(AliasName!.slice(serverPrefix.length)), AliasName!])
     }
-    return new Map([...known].map(([id, { signer }]) => [id, signer]))
+    const keys = await Promise.all(
+      found.map(async ([id, alias]) => [id, await fetchKey(alias, known.get(id))] as const),
+    )
+    known.clear()
+    for (const [id, key] of keys) known.set(id, key)
+    return new Map(keys.map(([id, { signer }]) => [id, signer]))
   }
 
   /** Touches the aliases in use, so that others see that they are. */
@@ -209,12 +217,7 @@ export function awsKmsKeyManager(options: AwsKmsOptions): KeyManager {
 
   /** Removes keys of this trust domain that never got an alias. */
   async function disposeKeys(now: EpochSeconds): Promise<void> {
-    for (let marker: string | undefined; ; ) {
-      const page = await call(
-        'ListKeys',
-        { Limit: 1000, ...(marker ? { Marker: marker } : {}) },
-        'failed to fetch keys',
-      )
+    for await (const page of pages('ListKeys', { Limit: 1000 }, 'failed to fetch keys')) {
       for (const { KeyArn } of page.Keys ?? []) {
         const { KeyMetadata: about } = await call('DescribeKey', { KeyId: KeyArn }, 'failed to describe key')
         if (!about?.Enabled || !about.Description?.startsWith(`${descriptionPrefix}/`)) continue
@@ -222,8 +225,6 @@ export function awsKmsKeyManager(options: AwsKmsOptions): KeyManager {
         if (!(await aliases('', KeyArn).next()).done) continue
         await scheduleDeletion(KeyArn!)
       }
-      if (!page.Truncated || !page.NextMarker) return
-      marker = page.NextMarker
     }
   }
 

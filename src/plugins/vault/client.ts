@@ -108,9 +108,15 @@ export function vaultClient(options: VaultOptions): VaultSend {
 
   async function current(): Promise<Token> {
     token ??= remember(logIn())
-    const known = await token
+    const asked = token
+    const known = await asked
     if (known.renewAtMs === undefined || clock.nowMs() < known.renewAtMs) return known
-    token = remember(renewed(known))
+    return following(asked, () => renewed(known))
+  }
+
+  /** The token after one that is used up: whoever finds that out first sees to it, and others wait for the same. */
+  function following(former: Promise<Token> | undefined, next: () => Promise<Token>): Promise<Token> {
+    if (token === undefined || token === former) token = remember(next())
     return token
   }
 
@@ -124,13 +130,14 @@ export function vaultClient(options: VaultOptions): VaultSend {
 
   return async (method, path, body) => {
     const first = await current()
+    const former = token
     try {
       return (await send(method, path, body, first.value)).data ?? {}
     } catch (error) {
       if (!(error instanceof VaultError) || error.status !== 403 || auth.method === 'token') throw error
       // Revoked, or Vault was restored from a backup: one more login decides whether we have the right.
-      token = remember(logIn())
-      return (await send(method, path, body, (await token).value)).data ?? {}
+      const { value } = await following(former, logIn)
+      return (await send(method, path, body, value)).data ?? {}
     }
   }
 }
