@@ -1,4 +1,3 @@
-import { errorMessage } from '../core/error.ts'
 import type { KeyType } from '../core/key-type.ts'
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from '../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
@@ -8,6 +7,7 @@ import { formatDuration, parseDuration } from './duration.ts'
 import {
   type ConfigNotice,
   checkFeatureFlags,
+  EXPERIMENTAL_NOTICE,
   HEALTH_CHECKS,
   type HealthCheckOptions,
   readConfigFile,
@@ -16,10 +16,9 @@ import {
   UnknownConfigError,
   unknownKeyNotices,
 } from './file.ts'
-import { ConfigError } from './hcl.ts'
+import { ConfigError, prefixed } from './hcl.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
-import { EXPERIMENTAL_NOTICE } from './server.ts'
 import { requireServerUrl } from './server-url.ts'
 
 /** Where the first trust bundle comes from. */
@@ -426,12 +425,4 @@ function checkUrl(text: string, unixSocket: string): void {
 function isBelow(path: string, other: string): boolean {
   const folder = other.slice(0, other.lastIndexOf('/') + 1)
   return path.startsWith(folder)
-}
-
-function prefixed<T>(message: string, parse: () => T): T {
-  try {
-    return parse()
-  } catch (error) {
-    throw new ConfigError(`${message}: ${errorMessage(error)}`)
-  }
 }

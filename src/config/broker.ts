@@ -1,7 +1,6 @@
-import { errorMessage } from '../core/error.ts'
 import { parseSpiffeId } from '../core/spiffe-id.ts'
 import type { DecodedObject, Fields } from './decode.ts'
-import { ConfigError } from './hcl.ts'
+import { ConfigError, prefixed } from './hcl.ts'
 
 /** `experimental { broker { } }` of an agent. */
 export const BROKER = {
@@ -26,11 +25,7 @@ export function checkBroker(broker: DecodedObject<typeof BROKER>): void {
   }
   for (const { id = '', allowed_reference_types: types = [] } of broker.brokers ?? []) {
     const which = `${path}.brokers[${id}]`
-    try {
-      parseSpiffeId(id)
-    } catch (error) {
-      throw new ConfigError(`${which}.id: ${errorMessage(error)}`)
-    }
+    prefixed(`${which}.id`, () => parseSpiffeId(id))
     const list = `${which}.allowed_reference_types`
     if (types.length === 0) throw new ConfigError(`${list}: must list at least one reference type URL`)
     for (const [index, { type_url: url }] of types.entries()) {

@@ -1,8 +1,8 @@
-import { errorMessage } from '../core/error.ts'
 import type { ExchangeSourceOptions } from '../core/exchange.ts'
-import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
+import { type DecodedObject, type Fields, merged } from './decode.ts'
 import { parseDuration } from './duration.ts'
-import { ConfigError, type HclItem } from './hcl.ts'
+import { ConfigError, type HclItem, prefixed } from './hcl.ts'
+import { HTTP_PATH, readNamed } from './named-block.ts'
 import { plainObject } from './plain.ts'
 
 /** A source as the file has it: its keys may lie in a file beside it. */
@@ -11,7 +11,6 @@ export type ExchangeSourceConfig = Omit<ExchangeSourceOptions, 'jwks'> & {
   readonly jwksPath: string | undefined
 }
 
-const PATH = 'root.server.experimental.http.exchange'
 const SOURCE = {
   type: 'string',
   audience: 'string',
@@ -36,16 +35,8 @@ const SOURCE = {
  * @throws ConfigError
  */
 export function readExchange(items: readonly HclItem[]): readonly ExchangeSourceConfig[] {
-  return merged(items, PATH).items.map((item) => {
-    const name = item.keys[0]!.text
-    const where = `experimental.http.exchange ${JSON.stringify(name)}`
-    const unknown: string[] = []
-    const block = merged([item], `${PATH}.${name}`)
-    const fields = decodeObject(block, SOURCE, {
-      path: `${PATH}.${name}`,
-      unknown: (_, keys) => unknown.push(...keys),
-    })
-    if (unknown.length > 0) throw new ConfigError(`${where}: unknown key ${JSON.stringify(unknown[0])}`)
+  return merged(items, `${HTTP_PATH}.exchange`).items.map((item) => {
+    const { name, where, fields } = readNamed(item, 'exchange', SOURCE)
     return sourceOf(name, fields, where)
   })
 }
@@ -89,10 +80,5 @@ function allowOf(items: readonly HclItem[], where: string): Readonly<Record<stri
 }
 
 function duration(text: string | undefined, where: string): number | undefined {
-  if (text === undefined) return undefined
-  try {
-    return parseDuration(text)
-  } catch (error) {
-    throw new ConfigError(`${where}: ${errorMessage(error)}`)
-  }
+  return text === undefined ? undefined : prefixed(where, () => parseDuration(text))
 }

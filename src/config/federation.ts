@@ -1,9 +1,8 @@
-import { errorMessage } from '../core/error.ts'
 import { parseSpiffeId } from '../core/spiffe-id.ts'
 import { parseTrustDomain } from '../core/trust-domain.ts'
 import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
 import { parseDuration } from './duration.ts'
-import { ConfigError, type HclItem } from './hcl.ts'
+import { ConfigError, type HclItem, prefixed } from './hcl.ts'
 
 const ACME = { directory_url: 'string', domain_name: 'string', email: 'string', tos_accepted: 'bool' } as const
 
@@ -102,12 +101,4 @@ function theProfile<F extends Fields>(items: readonly HclItem[], fields: F): Dec
   const object = merged(items, 'root.profile')
   if (object.items.length !== 1) throw new ConfigError('exactly one bundle endpoint profile is expected')
   return decodeObject(object, fields, { path: 'root' })
-}
-
-function prefixed<T>(message: string, parse: () => T): T {
-  try {
-    return parse()
-  } catch (error) {
-    throw new ConfigError(`${message}${message === '' ? '' : ': '}${errorMessage(error)}`)
-  }
 }

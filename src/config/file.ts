@@ -9,6 +9,14 @@ export interface ConfigNotice {
   readonly fields?: Readonly<Record<string, string | boolean>>
 }
 
+export const EXPERIMENTAL_NOTICE = warning(
+  'Experimental features have been enabled. Please see doc/upgrading.md for upgrade and compatibility considerations for experimental features.',
+)
+
+export function warning(message: string): ConfigNotice {
+  return { level: 'warn', message }
+}
+
 const KNOWN_FEATURE_FLAGS: ReadonlySet<string> = new Set(['wit-svid', 'i_am_a_test_flag'])
 
 /** @throws ConfigError if there is a feature flag that SPIRE has not */

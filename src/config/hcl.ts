@@ -1,3 +1,5 @@
+import { errorMessage } from '../core/error.ts'
+
 /** Where something stands in a file; both count from 1. */
 export interface Position {
   readonly line: number
@@ -39,6 +41,15 @@ export interface HclKey {
 
 /** A configuration that cannot be used; the message is for the operator. */
 export class ConfigError extends Error {}
+
+/** Parses a part of a configuration. @throws ConfigError that says what it was parsed for, if anything */
+export function prefixed<T>(message: string, parse: () => T): T {
+  try {
+    return parse()
+  } catch (error) {
+    throw new ConfigError(`${message === '' ? '' : `${message}: `}${errorMessage(error)}`)
+  }
+}
 
 /** Syntax errors start with the place, `At 3:2: `. */
 export function configErrorAt(position: Position, message: string): ConfigError {

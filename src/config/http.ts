@@ -1,8 +1,9 @@
 import { parseIpNetwork } from '../core/ip-address.ts'
 import { isSecureUrl } from '../core/secure-url.ts'
-import { type DecodedObject, decodeObject, type Fields, merged } from './decode.ts'
+import { type DecodedObject, type Fields, merged } from './decode.ts'
 import { type ExchangeSourceConfig, readExchange } from './exchange.ts'
 import { ConfigError, type HclItem } from './hcl.ts'
+import { HTTP_PATH, readNamed } from './named-block.ts'
 import { type PlainValue, plainObject } from './plain.ts'
 
 /** Keys of `experimental { http { } }`: the API over HTTP with signed requests, and the public documents. */
@@ -54,7 +55,6 @@ export interface OidcAdminOptions {
   readonly claims: Readonly<Record<string, readonly string[]>>
 }
 
-const PATH = 'root.server.experimental.http'
 const ADMIN = {
   issuer: 'string',
   jwks_uri: 'string',
@@ -90,22 +90,11 @@ export function readHttp(fields: DecodedObject<typeof HTTP>, jwtIssuer: string |
     issuer: fields.issuer || jwtIssuer || undefined,
     operatorKeys: fields.operator_keys ?? [],
     oidcAdmins: fields.oidc_admins
-      ? merged(fields.oidc_admins, `${PATH}.oidc_admins`).items.map((item) => readOidcAdmin(item))
+      ? merged(fields.oidc_admins, `${HTTP_PATH}.oidc_admins`).items.map((item) => readOidcAdmin(item))
       : [],
     exchange: fields.exchange ? readExchange(fields.exchange) : [],
-    fronts: fields.fronts ? merged(fields.fronts, `${PATH}.fronts`).items.map((item) => readFront(item)) : [],
+    fronts: fields.fronts ? merged(fields.fronts, `${HTTP_PATH}.fronts`).items.map((item) => readFront(item)) : [],
   }
-}
-
-/** A named block with none but these keys. */
-function readNamed<F extends Fields>(item: HclItem, kind: string, wanted: F) {
-  const name = item.keys[0]!.text
-  const path = `${PATH}.${kind}.${name}`
-  const where = `experimental.http.${kind} ${JSON.stringify(name)}`
-  const unknown: string[] = []
-  const fields = decodeObject(merged([item], path), wanted, { path, unknown: (_, keys) => unknown.push(...keys) })
-  if (unknown.length > 0) throw new ConfigError(`${where}: unknown key ${JSON.stringify(unknown[0])}`)
-  return { name, path, where, fields }
 }
 
 function readFront(item: HclItem): FrontOptions {

@@ -1,4 +1,3 @@
-import { errorMessage } from '../core/error.ts'
 import { KEY_TYPES, type KeyType } from '../core/key-type.ts'
 import { parseSpiffeId, type SpiffeId } from '../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
@@ -9,6 +8,7 @@ import { checkFederationFields, checkFederationProfiles, FEDERATION } from './fe
 import {
   type ConfigNotice,
   checkFeatureFlags,
+  EXPERIMENTAL_NOTICE,
   HEALTH_CHECKS,
   type HealthCheckOptions,
   readConfigFile,
@@ -16,8 +16,9 @@ import {
   TELEMETRY,
   UnknownConfigError,
   unknownKeyNotices,
+  warning,
 } from './file.ts'
-import { ConfigError } from './hcl.ts'
+import { ConfigError, prefixed } from './hcl.ts'
 import { HTTP, type HttpOptions, readHttp } from './http.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
@@ -258,14 +259,6 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
   }
 }
 
-export const EXPERIMENTAL_NOTICE = warning(
-  'Experimental features have been enabled. Please see doc/upgrading.md for upgrade and compatibility considerations for experimental features.',
-)
-
-function warning(message: string): ConfigNotice {
-  return { level: 'warn', message }
-}
-
 /** An SVID cannot outlive the CA that is about to be replaced: says so where a lifetime is too long to be kept. */
 function ttlNotices(caTtl: number, ttls: Readonly<Record<string, number | undefined>>): ConfigNotice[] {
   const longest = Math.min(caTtl / 6, SEVEN_DAYS)
@@ -298,12 +291,4 @@ function keyType(text: string | undefined, key: string): KeyType | undefined {
   throw new ConfigError(
     `error parsing ${key}: key type "${text}" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]`,
   )
-}
-
-function prefixed<T>(message: string, parse: () => T): T {
-  try {
-    return parse()
-  } catch (error) {
-    throw new ConfigError(`${message}: ${errorMessage(error)}`)
-  }
 }
