@@ -2,7 +2,8 @@ import { CallError } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { commaTexts, text } from '../flags.ts'
 import { messagesJson, outputFlag } from '../output.ts'
-import { firstOf, workload, workloadCommand } from './workload-command.ts'
+import { workload } from '../workload-methods.ts'
+import { firstOf, workloadCommand } from './workload-command.ts'
 
 /** `api fetch jwt`: JWT-SVIDs of the calling process and the bundles to verify them with. */
 export const command = workloadCommand({

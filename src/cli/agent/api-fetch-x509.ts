@@ -4,7 +4,8 @@ import type { CommandContext } from '../command.ts'
 import { joinPath, writePrivate, writePublic } from '../files.ts'
 import { boolean, text } from '../flags.ts'
 import { messagesJson, outputFlag } from '../output.ts'
-import { firstOf, workload, workloadCommand } from './workload-command.ts'
+import { workload } from '../workload-methods.ts'
+import { firstOf, workloadCommand } from './workload-command.ts'
 import { readX509Response, type X509Content, x509Text } from './x509-response.ts'
 
 /** `api fetch x509`: the SVIDs of the calling process, verified, listed and, if asked for, written to files. */

@@ -2,7 +2,8 @@ import { CallError } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { text } from '../flags.ts'
 import { messagesJson, outputFlag, sortedMap } from '../output.ts'
-import { workload, workloadCommand } from './workload-command.ts'
+import { workload } from '../workload-methods.ts'
+import { workloadCommand } from './workload-command.ts'
 
 /** `api validate jwt`: lets the agent verify a JWT-SVID for an audience. */
 export const command = workloadCommand({

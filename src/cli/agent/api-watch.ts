@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { CallError } from '../client.ts'
 import { defineCommand } from '../command.ts'
 import { userMessage } from '../failure.ts'
-import { agentClient, WORKLOAD_HEADER, WORKLOAD_SOCKET_FLAGS, workload } from './workload-command.ts'
+import { WORKLOAD_HEADER, workload } from '../workload-methods.ts'
+import { agentClient, WORKLOAD_SOCKET_FLAGS } from './workload-command.ts'
 import { readX509Response, x509Text } from './x509-response.ts'
 
 const MAX_WAIT_SECONDS = 30

@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import { X509BundlesRequest, X509BundlesResponse } from '../../../proto/spiffe/workload.ts'
 import type { AgentOptions, BootstrapSource } from '../../config/agent.ts'
 import { parseBundleDocument } from '../../core/bundle-document.ts'
 import { parseCertificate, parseCertificates } from '../../core/certificate.ts'
@@ -9,6 +8,7 @@ import { certificatesFromPem } from '../../core/pem.ts'
 import { trustDomainId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { connect } from '../../transport/grpc-client.ts'
+import { WORKLOAD_HEADER, workload } from '../workload-methods.ts'
 
 /** What has to be known of whoever bootstraps. */
 export type BootstrapOptions = Pick<AgentOptions, 'bootstrap' | 'trustDomain' | 'serverAddress' | 'serverPort'>
@@ -107,18 +107,9 @@ async function rootsFromWorkloadApi(address: string, trustDomain: TrustDomain): 
   const channel = await connect({
     target: address.startsWith('tcp:') ? `dns:///${address.replace(/^tcp:\/\//, '')}` : address,
   })
-  const method = {
-    path: '/SpiffeWorkloadAPI/FetchX509Bundles',
-    request: X509BundlesRequest,
-    response: X509BundlesResponse,
-  }
   try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS)
-    for await (const { bundles } of channel.serverStream(
-      method,
-      {},
-      { metadata: { 'workload.spiffe.io': 'true' }, signal },
-    )) {
+    const call = { metadata: WORKLOAD_HEADER, signal: AbortSignal.timeout(TIMEOUT_MS) }
+    for await (const { bundles } of channel.serverStream(workload.fetchX509Bundles, {}, call)) {
       const id = trustDomainId(trustDomain)
       const roots = Object.hasOwn(bundles, id) ? bundles[id] : undefined
       if (!roots) {

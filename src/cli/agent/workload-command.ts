@@ -1,37 +1,11 @@
 import { resolve } from 'node:path'
-import {
-  JWTBundlesRequest,
-  JWTBundlesResponse,
-  JWTSVIDRequest,
-  JWTSVIDResponse,
-  ValidateJWTSVIDRequest,
-  ValidateJWTSVIDResponse,
-  X509SVIDRequest,
-  X509SVIDResponse,
-} from '../../../proto/spiffe/workload.ts'
-import type { ClientCallOptions, ClientMethod } from '../../transport/grpc-client.ts'
+import type { ClientCallOptions } from '../../transport/grpc-client.ts'
 import { type ApiClient, socketClient } from '../client.ts'
 import { type Command, type CommandContext, defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { durationValue, type FlagTable, type FlagValues, text } from '../flags.ts'
 import { AGENT_SOCKET, plainTarget, socketPath } from '../socket.ts'
-
-const row = <Req, Res>(
-  name: string,
-  request: ClientMethod<Req, Res>['request'],
-  response: ClientMethod<Req, Res>['response'],
-): ClientMethod<Req, Res> => ({ path: `/SpiffeWorkloadAPI/${name}`, request, response })
-
-/** The Workload API as the command line calls it. */
-export const workload = {
-  fetchJwtBundles: row('FetchJWTBundles', JWTBundlesRequest, JWTBundlesResponse),
-  fetchJwtSvid: row('FetchJWTSVID', JWTSVIDRequest, JWTSVIDResponse),
-  fetchX509Svid: row('FetchX509SVID', X509SVIDRequest, X509SVIDResponse),
-  validateJwtSvid: row('ValidateJWTSVID', ValidateJWTSVIDRequest, ValidateJWTSVIDResponse),
-}
-
-/** Every call carries it: the Workload API refuses others, so that no web page can be made to call it. */
-export const WORKLOAD_HEADER = { 'workload.spiffe.io': 'true' }
+import { WORKLOAD_HEADER } from '../workload-methods.ts'
 
 /** Where the agent's public socket is; `what` differs between commands. */
 export const agentSocketFlags = (what: string) =>

@@ -1,25 +1,20 @@
 import { resolve } from 'node:path'
-import { X509SVIDRequest, X509SVIDResponse } from '../../../proto/spiffe/workload.ts'
 import { parseCertificates } from '../../core/certificate.ts'
 import { errorMessage } from '../../core/error.ts'
 import { importSigner } from '../../plugins/signer.ts'
 import { connect } from '../../transport/grpc-client.ts'
 import type { HttpIdentity } from '../../transport/http-signature.ts'
 import { CommandError } from '../failure.ts'
+import { WORKLOAD_HEADER, workload } from '../workload-methods.ts'
 
-const FETCH = {
-  path: '/SpiffeWorkloadAPI/FetchX509SVID',
-  request: X509SVIDRequest,
-  response: X509SVIDResponse,
-}
 const TIMEOUT_MS = 10_000
 
 /** This process's own SVID, from the Workload API of an agent on this machine. @throws CommandError */
 export async function fetchIdentity(socket: string): Promise<HttpIdentity> {
   const channel = await connect({ target: `unix://${resolve(socket)}` })
   try {
-    const options = { metadata: { 'workload.spiffe.io': 'true' }, signal: AbortSignal.timeout(TIMEOUT_MS) }
-    for await (const { svids } of channel.serverStream(FETCH, {}, options)) {
+    const options = { metadata: WORKLOAD_HEADER, signal: AbortSignal.timeout(TIMEOUT_MS) }
+    for await (const { svids } of channel.serverStream(workload.fetchX509Svid, {}, options)) {
       const svid = svids[0]
       if (!svid) continue
       const chain = parseCertificates(svid.x509Svid).map(({ der }) => der)

@@ -1,16 +1,11 @@
-import { X509SVIDRequest, X509SVIDResponse } from '../../../proto/spiffe/workload.ts'
 import { parseCertificates } from '../../core/certificate.ts'
 import { errorMessage } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
 import { connect } from '../../transport/grpc-client.ts'
 import { pause } from '../periodic.ts'
+import { WORKLOAD_HEADER, workload } from '../workload-methods.ts'
 import type { TakeIdentity } from './upstream-identity.ts'
 
-const FETCH_X509_SVID = {
-  path: '/SpiffeWorkloadAPI/FetchX509SVID',
-  request: X509SVIDRequest,
-  response: X509SVIDResponse,
-}
 const RETRY_MS = 1_000
 
 /**
@@ -24,11 +19,11 @@ export async function followWorkloadApi(
   signal: AbortSignal,
 ): Promise<void> {
   const channel = await connect({ target: `unix://${socket}` })
-  const metadata = { 'workload.spiffe.io': 'true' }
   let complained = false
   while (!signal.aborted) {
     try {
-      for await (const { svids } of channel.serverStream(FETCH_X509_SVID, {}, { metadata, signal })) {
+      const call = { metadata: WORKLOAD_HEADER, signal }
+      for await (const { svids } of channel.serverStream(workload.fetchX509Svid, {}, call)) {
         const svid = svids[0]
         if (!svid) continue
         const roots = parseCertificates(svid.bundle).map(({ der }) => der)
