@@ -41,14 +41,11 @@ export async function followAttestation(
 ): Promise<void> {
   const log = options.log.child({ subsystem_name: 'upstream_agent' })
   while (!signal.aborted) {
-    const stop = new AbortController()
     try {
-      await runOnce({ ...options, log }, take, AbortSignal.any([signal, stop.signal]))
+      await runOnce({ ...options, log }, take, signal)
     } catch (error) {
       take.failure(`unable to attest to the upstream server: ${errorMessage(error)}`)
       if (!signal.aborted) log.error('Attestation to the upstream server ended', { error: errorMessage(error) })
-    } finally {
-      stop.abort()
     }
     await pause(RETRY_MS, signal)
   }
@@ -59,40 +56,41 @@ async function runOnce(options: AttestedIdentityOptions, take: TakeIdentity, sig
   const { trustDomain } = server
   mkdirSync(source.dataDir, { recursive: true, mode: 0o700 })
   const random = Math.random
-  const agent = await Agent.start(
-    {
-      options: {
-        trustDomain,
-        version: VERSION,
-        insecureBootstrap: source.bootstrap.kind === 'insecure',
-        syncIntervalMs: 5_000,
-        useSyncAuthorizedEntries: true,
-        x509CacheSize: 1,
-        jwtCacheSize: 1,
-        jwtHitTimeoutMs: 30_000,
-        availabilityTargetSeconds: 0,
-        workloadKeyType: 'ec-p256',
-      },
-      state: await StateFile.open(source.dataDir, replaceFile),
-      keyManager: await diskKeyManager(join(source.dataDir, 'keys.json')),
-      nodeAttestor: source.attestor,
-      bootstrapRoots: () => bootstrapRoots({ ...server, bootstrap: source.bootstrap }),
-      newWorkloadKey: generateSigner,
-      connect: serverConnections(server, verify),
-      clock,
-      random,
-      log,
-    },
-    signal,
-  )
-  log.info('Attested to the upstream server', { spiffe_id: agent.identity.spiffeId })
   const stop = new AbortController()
   const untilEnd = AbortSignal.any([signal, stop.signal])
-  const following = Promise.all([
-    followServer(agent, { random, log, wait: pause, signal: untilEnd }),
-    followEntry(agent, options, take, untilEnd),
-  ])
+  let following: Promise<unknown> | undefined
   try {
+    const agent = await Agent.start(
+      {
+        options: {
+          trustDomain,
+          version: VERSION,
+          insecureBootstrap: source.bootstrap.kind === 'insecure',
+          syncIntervalMs: 5_000,
+          useSyncAuthorizedEntries: true,
+          x509CacheSize: 1,
+          jwtCacheSize: 1,
+          jwtHitTimeoutMs: 30_000,
+          availabilityTargetSeconds: 0,
+          workloadKeyType: 'ec-p256',
+        },
+        state: await StateFile.open(source.dataDir, replaceFile),
+        keyManager: await diskKeyManager(join(source.dataDir, 'keys.json')),
+        nodeAttestor: source.attestor,
+        bootstrapRoots: () => bootstrapRoots({ ...server, bootstrap: source.bootstrap }),
+        newWorkloadKey: generateSigner,
+        connect: serverConnections(server, verify),
+        clock,
+        random,
+        log,
+      },
+      untilEnd,
+    )
+    log.info('Attested to the upstream server', { spiffe_id: agent.identity.spiffeId })
+    following = Promise.all([
+      followServer(agent, { random, log, wait: pause, signal: untilEnd }),
+      followEntry(agent, options, take, untilEnd),
+    ])
     await Promise.race([agent.run(), following])
   } finally {
     stop.abort()

@@ -86,13 +86,8 @@ function sqlitePath(connection: string): string {
 }
 
 function libsqlUrl(connection: string): string {
-  let url: URL
-  try {
-    url = new URL(connection)
-  } catch {
-    throw new Error('connection_string must be a URL: libsql://, https:// or http://')
-  }
-  if (!['libsql:', 'https:', 'http:'].includes(url.protocol)) {
+  const url = URL.parse(connection)
+  if (!url || !['libsql:', 'https:', 'http:'].includes(url.protocol)) {
     throw new Error('connection_string must be a URL: libsql://, https:// or http://')
   }
   if (url.username !== '' || url.password !== '' || url.searchParams.has('authToken')) {

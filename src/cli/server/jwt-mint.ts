@@ -4,9 +4,8 @@ import { explained } from '../client.ts'
 import { CommandError } from '../failure.ts'
 import { joinPath, writePrivate } from '../files.ts'
 import { duration, text, texts } from '../flags.ts'
-import { rfc3339 } from '../time.ts'
 import { svids } from './svid-methods.ts'
-import { expiryOf } from './token-expiry.ts'
+import { warnOfLifetime } from './token-expiry.ts'
 
 /** `jwt mint`: a JWT-SVID for any ID, printed or written to a file of mode 0600. */
 export const command = serverCommand({
@@ -26,11 +25,7 @@ export const command = serverCommand({
     const response = await explained('unable to mint SVID', api.call(svids.mintJwt, request))
     const token = response.svid?.token ?? ''
     if (token === '') throw new CommandError('server response missing token')
-    const expiry = expiryOf(token)
-    if (expiry === undefined) stderr('Unable to determine JWT-SVID lifetime: no expiry claim\n')
-    else if (expiry - now() / 1000 < flags.ttl) {
-      stderr(`JWT-SVID lifetime was capped shorter than specified ttl; expires "${rfc3339(expiry)}"\n`)
-    }
+    warnOfLifetime('JWT-SVID', token, flags.ttl, { stderr, now })
     if (flags.write === '') print(response, () => stdout(`${token}\n`))
     else {
       const path = joinPath(flags.write)

@@ -12,8 +12,9 @@ import { readUpstreamSpire } from './upstream-spire-config.ts'
 
 /** What is wrong with a plugin, or with the number of plugins of its type. */
 export interface PluginProblem {
-  /** `Type "name"`, or the bare type. */
-  readonly plugin: string
+  readonly type: string
+  /** undefined: there are too many of the type, or too few. */
+  readonly name: string | undefined
   readonly notes: readonly string[]
 }
 
@@ -112,13 +113,13 @@ export function checkServerPlugins(
       )
     }
     const notes = notesOf(() => check(dataOf(config), trustDomain))
-    if (notes.length > 0) problems.push({ plugin: `${type} ${JSON.stringify(name)}`, notes })
+    if (notes.length > 0) problems.push({ type, name, notes })
   }
   for (const [type, { min, max }] of Object.entries(TYPES)) {
     const count = enabled.filter((config) => config.type === type).length
     if (count >= min && count <= max) continue
     const expected = min === max ? `exactly ${min}` : count < min ? `at least ${min}` : `at most ${max}`
-    problems.push({ plugin: type, notes: [`constraint not satisfied: expected ${expected} but got ${count}`] })
+    problems.push({ type, name: undefined, notes: [`constraint not satisfied: expected ${expected} but got ${count}`] })
   }
   return problems
 }
@@ -148,12 +149,14 @@ function checkUpstreamSpire(data: PlainObject, trustDomain: TrustDomain): readon
  */
 export function requireUsablePlugins(configs: readonly PluginConfig[], trustDomain: TrustDomain): void {
   // Settings that nothing reads are for `validate` to tell.
-  const [first] = checkServerPlugins(configs, trustDomain).filter(
-    ({ plugin }) => plugin !== 'NodeAttestor "join_token"',
+  const first = checkServerPlugins(configs, trustDomain).find(
+    ({ type, name }) => type !== 'NodeAttestor' || name !== 'join_token',
   )
   if (first === undefined) return
-  const [type, name] = first.plugin.split(' ')
+  const { type, name } = first
   const note = first.notes[0]!
   if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(type)} ${note}`)
-  throw new CommandError(`failed to configure plugin ${name}: rpc error: code = InvalidArgument desc = ${note}`)
+  throw new CommandError(
+    `failed to configure plugin ${JSON.stringify(name)}: rpc error: code = InvalidArgument desc = ${note}`,
+  )
 }

@@ -11,7 +11,6 @@ import { diskUpstreamAuthority } from '../../plugins/upstreamauthority/disk.ts'
 import { type PluginMakers, PluginSet, textOf } from '../plugin-set.ts'
 import { type DataStore, openDataStore } from './data-store.ts'
 import { keyManagers } from './key-managers.ts'
-import { connectUpstreamSpire } from './upstream-spire.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
 
 /** What plugins get from the server around them. */
@@ -106,10 +105,10 @@ function upstreamAuthorities(environment: PluginEnvironment): PluginMakers<Upstr
         bundleFilePath: textOf(data, 'bundle_file_path'),
       })
     },
-    spire: (data) =>
-      connectUpstreamSpire({
-        ...readUpstreamSpire(data, environment.trustDomain, environment.dataDir),
-        ...environment,
-      }),
+    async spire(data) {
+      const config = readUpstreamSpire(data, environment.trustDomain, environment.dataDir)
+      const { connectUpstreamSpire } = await import('./upstream-spire.ts')
+      return connectUpstreamSpire({ ...config, ...environment })
+    },
   }
 }

@@ -24,7 +24,6 @@ import { pause, runPeriodically } from '../periodic.ts'
 import { checkRuntime, loadConfig, logNotices, openProcessLog, shutdownSignal, tightenUmask } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
-import { serveHttp } from './http.ts'
 import { requireUsablePlugins } from './plugin-checks.ts'
 import { makeServerPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
@@ -151,7 +150,13 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     : async () => {}
 
   const stopHttp = options.http
-    ? await serveHttp(options.http, { server, keyManager: plugins.keyManager, verify, clock, log: endpointLog })
+    ? await (await import('./http.ts')).serveHttp(options.http, {
+        server,
+        keyManager: plugins.keyManager,
+        verify,
+        clock,
+        log: endpointLog,
+      })
     : async () => {}
 
   // Where replicas share keys, looking this often means that no signature has to wait for the database.

@@ -29,7 +29,8 @@ export const command = defineCommand({
       const problems = checkServerPlugins(plugins, trustDomain)
       if (problems.length > 0) {
         context.stderr(`${INVALID}.\nValidation errors:\n`)
-        for (const { plugin, notes } of problems) {
+        for (const { type, name, notes } of problems) {
+          const plugin = name === undefined ? type : `${type} ${JSON.stringify(name)}`
           context.stderr(`\t${plugin}:\n${notes.map((note) => `\t\t${note}\n`).join('')}`)
         }
         return 1

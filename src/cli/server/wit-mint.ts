@@ -8,9 +8,8 @@ import { CommandError } from '../failure.ts'
 import { joinPath, writePrivate } from '../files.ts'
 import { duration, text } from '../flags.ts'
 import { goJson } from '../output.ts'
-import { rfc3339 } from '../time.ts'
 import { svids } from './svid-methods.ts'
-import { expiryOf } from './token-expiry.ts'
+import { warnOfLifetime } from './token-expiry.ts'
 
 /** `wit mint`: a key made here and a WIT-SVID bound to it, printed or written to a directory; both files have mode 0600. */
 export const command = serverCommand({
@@ -31,11 +30,7 @@ export const command = serverCommand({
     const request = { id, ttl, publicKey: key.publicKey, signingAlgorithm }
     const { svid } = await explained('unable to mint SVID', api.call(svids.mintWit, request))
     if (svid === undefined || svid.token === '') throw new CommandError('server response missing token')
-    const expiry = expiryOf(svid.token)
-    if (expiry === undefined) stderr('Unable to determine WIT-SVID lifetime: no expiry claim\n')
-    else if (expiry - now() / 1000 < flags.ttl) {
-      stderr(`WIT-SVID lifetime was capped shorter than specified ttl; expires "${rfc3339(expiry)}"\n`)
-    }
+    warnOfLifetime('WIT-SVID', svid.token, flags.ttl, { stderr, now })
     const privateKey = privateJwk(key.exportPrivateKey())
     if (flags.write === '') {
       if (!json) {
