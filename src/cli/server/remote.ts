@@ -2,11 +2,9 @@ import { readFileSync } from 'node:fs'
 import { requireServerUrl } from '../../config/server-url.ts'
 import { type Certificate, parseCertificate } from '../../core/certificate.ts'
 import { epochSeconds, systemClock } from '../../core/clock.ts'
-import { errorMessage, StatusError } from '../../core/error.ts'
+import { errorMessage } from '../../core/error.ts'
 import type { Signer } from '../../core/key-type.ts'
-import { verifyX509Svid } from '../../core/path-validation.ts'
 import { certificatesFromPem, decodePem } from '../../core/pem.ts'
-import { serverId } from '../../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../../core/trust-domain.ts'
 import { importSigner, nodeVerifier } from '../../plugins/signer.ts'
 import type { GrpcChannel } from '../../transport/grpc-client.ts'
@@ -16,6 +14,7 @@ import type { Credential } from '../../transport/message-signature.ts'
 import { operatorCredential } from '../../transport/operator-signature.ts'
 import { witCredential } from '../../transport/wit-signature.ts'
 import { CommandError, fileError } from '../failure.ts'
+import { requireServer } from '../require-server.ts'
 import type { Remote } from './remote-flags.ts'
 
 /**
@@ -26,22 +25,19 @@ export async function connectRemote(remote: Remote): Promise<GrpcChannel> {
   const url = complaining(() => requireServerUrl(remote.url, '-serverURL'))
   const roots = await rootsOf(remote)
   const trustDomain = trustDomainOf(remote, roots)
-  const expected = serverId(trustDomain)
   const verify = nodeVerifier()
   const credential = await credentialOf(remote)
   return connectHttp({
     serverUrl: url.href.replace(/\/$/, ''),
     ...(remote.audience === '' ? {} : { audience: remote.audience }),
     credential: () => credential,
-    async verifyServer(chain) {
-      const { spiffeId } = await verifyX509Svid({
+    verifyServer: (chain) =>
+      requireServer(trustDomain, {
         chain,
         rootsOf: (name) => (name === trustDomain ? roots : undefined),
         at: epochSeconds(systemClock),
         verify,
-      })
-      if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID ${JSON.stringify(spiffeId)}`)
-    },
+      }),
     verify,
     clock: systemClock,
   })

@@ -1,15 +1,11 @@
 import { type Clock, epochSeconds } from '../../core/clock.ts'
-import { StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
-import { verifyX509Svid } from '../../core/path-validation.ts'
 import type { UpstreamAuthority } from '../../core/plugin.ts'
 import type { VerifySignature } from '../../core/public-key.ts'
-import { serverId } from '../../core/spiffe-id.ts'
 import { spireUpstreamAuthority } from '../../server/upstream-spire.ts'
-import { connect } from '../../transport/grpc-client.ts'
-import { connectHttp } from '../../transport/http-client.ts'
 import { pause } from '../periodic.ts'
-import type { ServerPlace } from '../server-connections.ts'
+import { requireServer } from '../require-server.ts'
+import { channelTo } from '../server-connections.ts'
 import { followAttestation } from './attested-identity.ts'
 import { UpstreamIdentity } from './upstream-identity.ts'
 import type { UpstreamSpireConfig } from './upstream-spire-config.ts'
@@ -31,7 +27,6 @@ const POLL_INTERVAL_MS = 5_000
  */
 export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promise<UpstreamAuthority> {
   const { server, source, log, clock, verify } = options
-  const { trustDomain, serverUrl, serverAudience, requirePqKem } = server
   const stop = new AbortController()
   const untilEnd = AbortSignal.any([options.signal, stop.signal])
   const identity = new UpstreamIdentity(untilEnd)
@@ -39,25 +34,14 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
     source.kind === 'workload_api'
       ? followWorkloadApi(source.socket, identity, log, untilEnd)
       : followAttestation({ server, source, clock, verify, log }, identity, untilEnd)
-  const expected = serverId(trustDomain)
-  const verifyServer = async (chain: readonly Uint8Array[]) => {
-    const { spiffeId } = await verifyX509Svid({ chain, rootsOf: () => identity.roots, at: epochSeconds(clock), verify })
-    if (spiffeId !== expected) throw new StatusError('UNAUTHENTICATED', `unexpected ID ${JSON.stringify(spiffeId)}`)
-  }
-  const channel =
-    serverUrl === undefined
-      ? await connect({
-          target: `dns:///${hostAndPort(server)}`,
-          tls: { requirePqKem, identity: () => identity.current, verifyServer },
-        })
-      : connectHttp({
-          serverUrl,
-          ...(serverAudience === undefined ? {} : { audience: serverAudience }),
-          credential: () => identity.signing,
-          verifyServer,
-          verify,
-          clock,
-        })
+  const channel = await channelTo(server, {
+    identity: () => identity.current,
+    credential: () => identity.signing,
+    verifyServer: (chain) =>
+      requireServer(server.trustDomain, { chain, rootsOf: () => identity.roots, at: epochSeconds(clock), verify }),
+    verify,
+    clock,
+  })
   return spireUpstreamAuthority({
     server: {
       async unary(method, request, call) {
@@ -79,8 +63,4 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
     pollIntervalMs: POLL_INTERVAL_MS,
     log,
   })
-}
-
-function hostAndPort({ serverAddress, serverPort }: ServerPlace): string {
-  return serverAddress.includes(':') ? `[${serverAddress}]:${serverPort}` : `${serverAddress}:${serverPort}`
 }
