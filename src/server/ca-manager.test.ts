@@ -444,7 +444,7 @@ test('a root that is tainted upstream is replaced below before its taint is told
   const following = below.manager.followUpstream(stop.signal)
   const oldRoot = above.manager.x509Slots.current.authorityId
   await above.manager.prepareX509()
-  await above.manager.activateX509()
+  await above.manager.activateX509(above.manager.x509Slots.next.authorityId)
   const taint = (root: Bundle['x509Authorities'][number]) =>
     hex(parseCertificate(root.der).subjectKeyId!) === oldRoot ? { ...root, tainted: true } : root
   const bundle = await above.bundle()

@@ -122,7 +122,7 @@ export class Ca {
     this.#x509 = { ...ca, issuer: issuerOf(ca.signer, ca.certificate.subject, ca.certificate.subjectKeyId) }
   }
 
-  setJwt(key: JwtKey | undefined): void {
+  setJwt(key: JwtKey): void {
     this.#jwt = key
   }
 
@@ -134,7 +134,7 @@ export class Ca {
     this.#look = look
   }
 
-  setWit(key: JwtKey | undefined): void {
+  setWit(key: JwtKey): void {
     this.#wit = key
   }
 

@@ -10,8 +10,9 @@ import type { TrustDomain } from '../core/trust-domain.ts'
 import { bindService } from '../rpc/invoke.ts'
 import type { Wait } from '../rpc/rate-limit.ts'
 import type { BoundService } from '../rpc/service.ts'
+import type { AuthorityOptions } from './authorities.ts'
 import { Ca } from './ca.ts'
-import { CaManager, type CaManagerOptions } from './ca-manager.ts'
+import { CaManager } from './ca-manager.ts'
 import type { ChangeTail } from './change-tail.ts'
 import type { EntryLookup, LogControl, NodeLookup, ServerDeps } from './deps.ts'
 import { type NewTokenIssuer, verifiableSources } from './exchange/sources.ts'
@@ -25,7 +26,7 @@ import { type Trust, trustOf } from './trust.ts'
 import { type Upkeep, type UpkeepTask, upkeepOf, upkeepTasks } from './upkeep.ts'
 
 /** What a server is told; names and meanings as in the configuration. */
-export interface ServerSettings extends CaManagerOptions {
+export interface ServerSettings extends AuthorityOptions {
   readonly adminIds: readonly SpiffeId[]
   readonly agentTtlSeconds: number
   readonly x509SvidTtlSeconds: number

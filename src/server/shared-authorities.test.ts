@@ -31,7 +31,7 @@ test('what another replica activated signs here five seconds later, without any 
   await two.manager.start(noPause)
   const first = await sign(two.ca)
   await one.manager.prepareX509()
-  await one.manager.activateX509()
+  await one.manager.activateX509(one.manager.x509Slots.next.authorityId)
   expect(await sign(one.ca)).not.toBe(first)
   time.now += 4
   expect(await sign(two.ca)).toBe(first)
