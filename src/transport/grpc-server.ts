@@ -145,8 +145,9 @@ function cut({ session, socket }: Connection): void {
 }
 
 /**
- * Ends a connection as grpc-go does: a GOAWAY that still allows every stream, a ping, and only then the GOAWAY that counts.
- * Streams that crossed the first one on the wire are served.
+ * Ends a connection at that age: a GOAWAY with the last stream that was seen, and the end when its calls are over. What crossed it on
+ * the wire was not seen, and clients make those calls again (gRFC A6, transparent retries). grpc-go says first that all streams are
+ * allowed, and the last one a ping later; nghttp2 ignores every stream after a GOAWAY, whatever it allows, so their calls would hang.
  */
 function limitAge(connection: Connection, ageMs: number, options: GrpcServerOptions): void {
   const { session, timers } = connection
@@ -154,11 +155,7 @@ function limitAge(connection: Connection, ageMs: number, options: GrpcServerOpti
   const jittered = ageMs * (0.9 + Math.random() * 0.2)
   const timer = setTimeout(() => {
     if (session.closed || session.destroyed) return
-    session.goaway(constants.NGHTTP2_NO_ERROR, 2 ** 31 - 1)
-    const finish = (): void => {
-      if (!session.destroyed) session.close()
-    }
-    if (!session.ping(finish)) finish()
+    session.close()
     timers.push(setTimeout(() => cut(connection), options.maxConnectionAgeGraceMs ?? 60_000).unref())
   }, jittered)
   timers.push(timer.unref())

@@ -1,4 +1,5 @@
 import 'reflect-metadata'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect as connectHttp2 } from 'node:http2'
 import { connect as connectSocket } from 'node:net'
@@ -274,6 +275,56 @@ test('a connection past its age is replaced without a failed call', async () => 
   client.close()
   await listener.close()
   await aged.close(100)
+})
+
+test('the GOAWAY of an aged connection names the last call that was seen', async () => {
+  const aged = serveGrpc({ service, log: silentLog, maxConnectionAgeMs: 30 })
+  const agedPath = join(folder, 'aged.sock')
+  const listener = await listenUnix({
+    path: agedPath,
+    mode: 0o700,
+    onConnection: (socket) => aged.accept(socket, { via: 'local' }),
+  })
+  const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(agedPath) })
+  const headers = { ':method': 'POST', ':path': '/test.Echo/Chat', 'content-type': 'application/grpc' }
+  const call = session.request(headers)
+  const [, last] = await once(session, 'goaway')
+  expect(last).toBe(call.id)
+  call.end()
+  await once(session, 'close')
+  await listener.close()
+  await aged.close()
+})
+
+test('a call that crossed the GOAWAY of a server is made again', async () => {
+  const crossedPath = join(folder, 'crossed.sock')
+  const seeing = serveGrpc({ service, log: silentLog })
+  let accepted = 0
+  const listener = await listenUnix({
+    path: crossedPath,
+    mode: 0o700,
+    onConnection(socket) {
+      if (++accepted > 1) {
+        seeing.accept(socket, { via: 'local' })
+        return
+      }
+      const settings = Buffer.from('000000040000000000', 'hex')
+      const seenNone = Buffer.from('0000080700000000000000000000000000', 'hex')
+      socket.write(settings)
+      let received = ''
+      socket.on('data', (piece) => {
+        received += piece
+        if (received.includes('echo-request')) socket.end(seenNone)
+      })
+    },
+  })
+  const client = await connect({ target: `unix://${crossedPath}` })
+  const request = new TextEncoder().encode('echo-request')
+  expect(await client.unary(method('Unary'), request)).toEqual(request)
+  expect(accepted).toBe(2)
+  client.close()
+  await listener.close()
+  await seeing.close(100)
 })
 
 test('a stopping server ends subscriptions at once and hanging clients after the grace', async () => {
