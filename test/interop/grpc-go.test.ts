@@ -1,4 +1,5 @@
-import { execFile, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,36 +8,28 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { commandOf, programOf, type Runtime, skipNote } from '../support/runtimes.ts'
 
 const run = promisify(execFile)
+const script = (name: string) => join(import.meta.dirname, name)
 
 // A machine without Go has grpc-js as its only foreign client, in src/transport/grpc.test.ts.
-describe.runIf(spawnSync('go', ['version']).status === 0)('grpc-go gets the answers of a grpc-go server', () => {
+describe.runIf(spawnSync('go', ['version']).status === 0)('over connections that age every 60 ms', () => {
   const folder = mkdtempSync(join(tmpdir(), 'turret-grpc-go-'))
   const client = join(folder, 'client')
+  const server = join(folder, 'server')
   beforeAll(async () => {
-    await run('go', ['build', '-o', client, '.'], { cwd: join(import.meta.dirname, 'go', 'grpcclient') })
+    await run('go', ['build', '-o', client, '.'], { cwd: script('go/grpcclient') })
+    await run('go', ['build', '-o', server, '.'], { cwd: script('go/grpcserver') })
   }, 120_000)
   afterAll(() => rmSync(folder, { recursive: true }))
 
   for (const runtime of ['node', 'deno', 'bun'] satisfies Runtime[]) {
-    test.skipIf(programOf(runtime) === undefined)(
-      `from ${runtime}, over connections that age every 60 ms${skipNote(runtime)}`,
+    const missing = programOf(runtime) === undefined
+
+    test.skipIf(missing)(
+      `grpc-go gets from ${runtime} the answers of a grpc-go server${skipNote(runtime)}`,
       async () => {
         const path = join(folder, `${runtime}.sock`)
-        const [program, ...args] = commandOf(runtime)
-        const server = spawn(program, [...args, join(import.meta.dirname, 'echo-server.ts'), path], {
-          stdio: ['ignore', 'pipe', 'inherit'],
-        })
-        let said = ''
-        const listening = new Promise<void>((resolve, reject) => {
-          server.stdout.on('data', (chunk) => {
-            said += chunk
-            resolve()
-          })
-          server.once('exit', () => reject(new Error('the server ended')))
-        })
-        const ended = new Promise((resolve) => server.once('close', resolve))
+        const echo = await start([...commandOf(runtime), script('echo-server.ts'), path])
         try {
-          await listening
           const { stdout } = await run(client, [`unix:${path}`])
           expect(stdout.trim().split('\n')).toEqual([
             'echo: OK "" details=0 bytes=2',
@@ -53,12 +46,55 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('grpc-go gets the answ
             'failed of 2000: 0',
           ])
         } finally {
-          server.kill('SIGTERM')
-          await ended
+          await echo.stop()
         }
-        expect(Number(said.split('\n')[1])).toBeGreaterThan(1)
+        expect(Number(echo.said().split('\n')[1])).toBeGreaterThan(1)
+      },
+      60_000,
+    )
+
+    test.skipIf(missing)(
+      `${runtime} gets each answer of a grpc-go server${skipNote(runtime)}`,
+      async () => {
+        const path = join(folder, `go-${runtime}.sock`)
+        const echo = await start([server, path])
+        try {
+          const [program, ...args] = commandOf(runtime)
+          const { stdout } = await run(program, [...args, script('echo-client.ts'), path])
+          expect(stdout.trim()).toBe('failed of 4000: 0')
+        } finally {
+          await echo.stop()
+        }
       },
       60_000,
     )
   }
 })
+
+interface Running {
+  said(): string
+  stop(): Promise<void>
+}
+
+/** Starts a server and waits for its first word. */
+async function start([program, ...args]: readonly string[]): Promise<Running> {
+  const server: ChildProcess = spawn(program!, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  server.stdout!.on('data', (chunk) => {
+    said += chunk
+  })
+  const ended = once(server, 'close')
+  await Promise.race([
+    once(server.stdout!, 'data'),
+    ended.then(() => {
+      throw new Error('the server ended')
+    }),
+  ])
+  return {
+    said: () => said,
+    async stop() {
+      server.kill('SIGTERM')
+      await ended
+    },
+  }
+}
