@@ -1,5 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isJsonObject } from '../src/core/json-object.ts'
 
 /** What an agent keeps over a restart. Certificates are DER here and base64 of PEM in the file, as SPIRE writes it. */
 export interface AgentState {
@@ -80,7 +81,7 @@ export class StateFile {
 
 function parse(text: string): AgentState {
   const json: unknown = JSON.parse(text)
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new Error('a JSON object is expected')
+  if (!isJsonObject(json)) throw new Error('a JSON object is expected')
   const fields = json as Record<string, unknown>
   const use = fields.bootstrap_use
   return {

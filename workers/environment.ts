@@ -1,4 +1,5 @@
 import type { ExchangeSourceOptions } from '../src/core/exchange.ts'
+import { isJsonObject } from '../src/core/json-object.ts'
 import type { LogLevel } from '../src/core/log.ts'
 import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import { x509pop } from './attestors.ts'
@@ -64,7 +65,7 @@ function oidcAdminsOf(text: string): readonly OidcAdminOptions[] {
   const isText = (value: unknown) => typeof value === 'string' && value !== ''
   const isTexts = (values: unknown) => Array.isArray(values) && values.length > 0 && values.every(isText)
   const isAdmin = ({ issuer, audience, claims }: Partial<OidcAdminOptions>) =>
-    isText(issuer) && isText(audience) && isObject(claims) && Object.values(claims).every(isTexts)
+    isText(issuer) && isText(audience) && isJsonObject(claims) && Object.values(claims).every(isTexts)
   const example = '[{ "issuer": "https://...", "audience": "...", "claims": { "email": ["..."] } }]'
   return objectsIn(text, isAdmin, `OIDC_ADMINS must be JSON: ${example}`) as readonly OidcAdminOptions[]
 }
@@ -83,12 +84,9 @@ function objectsIn(text: string, isOne: (value: object) => boolean, complaint: s
   } catch {
     // Said below.
   }
-  if (!Array.isArray(values) || !values.every((value) => isObject(value) && isOne(value))) throw new Error(complaint)
+  if (!Array.isArray(values) || !values.every((value) => isJsonObject(value) && isOne(value)))
+    throw new Error(complaint)
   return values
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function required(env: Environment, name: 'TRUST_DOMAIN' | 'AUDIENCES' | 'KEK'): string {

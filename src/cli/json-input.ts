@@ -1,3 +1,4 @@
+import { isJsonObject } from '../core/json-object.ts'
 import { CommandError } from './failure.ts'
 
 /** An object from a user's JSON file, whose member names are matched without regard to case, as Go does. */
@@ -30,7 +31,7 @@ export function jsonObject(bytes: Uint8Array, what: string): JsonObject {
 }
 
 function reader(value: unknown, what: string): JsonObject {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw mismatch(value, what, 'object')
+  if (!isJsonObject(value)) throw mismatch(value, what, 'object')
   const members = new Map<string, unknown>()
   for (const [name, member] of Object.entries(value)) members.set(name.toLowerCase(), member)
   const typed = <T>(name: string, type: string, fallback: T): T => {

@@ -3,6 +3,7 @@ import type { JwtAuthority } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import { utf8 } from './der.ts'
 import { errorMessage, StatusError } from './error.ts'
+import { isJsonObject } from './json-object.ts'
 import { KEY_TYPES, type Signer } from './key-type.ts'
 import { type PublicKeyInfo, parsePublicKey, type SignatureScheme, type VerifySignature } from './public-key.ts'
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from './spiffe-id.ts'
@@ -210,15 +211,15 @@ function numberOf(value: unknown, name: string): number {
 }
 
 /** Reads a header or payload of a JWS. @throws StatusError INVALID_ARGUMENT */
-export function jsonObject(segment: string): Record<string, unknown> {
+export function jsonObject(segment: string): Readonly<Record<string, unknown>> {
   let value: unknown
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(decodeSegment(segment)))
   } catch (error) {
     throw unparsable(errorMessage(error))
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw unparsable('a JSON object is expected')
-  return value as Record<string, unknown>
+  if (!isJsonObject(value)) throw unparsable('a JSON object is expected')
+  return value
 }
 
 /** @throws StatusError INVALID_ARGUMENT */

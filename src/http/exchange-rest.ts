@@ -1,4 +1,5 @@
 import { type StatusCode, StatusError } from '../core/error.ts'
+import { isJsonObject } from '../core/json-object.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
 import { csrOf, exchangeBody, pemOf, publicError, spiffeIdText, TooLarge } from './exchange-text.ts'
 
@@ -68,7 +69,7 @@ async function readJson(request: Request): Promise<Body> {
   if (bytes.length === 0) return {}
   try {
     const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Body
+    if (isJsonObject(value)) return value
   } catch {
     // Said below.
   }

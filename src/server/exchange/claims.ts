@@ -1,3 +1,5 @@
+import { isJsonObject } from '../../core/json-object.ts'
+
 /** The claims of a verified token. */
 export type Claims = Readonly<Record<string, unknown>>
 
@@ -26,10 +28,10 @@ export function claimMembers(
   path: readonly string[],
 ): readonly (readonly [string, readonly string[]])[] {
   const value = claimAt(claims, path)
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return []
+  if (!isJsonObject(value)) return []
   return Object.keys(value)
     .slice(0, MAX_VALUES)
-    .map((name) => [name, claimTexts(value as Claims, [name])] as const)
+    .map((name) => [name, claimTexts(value, [name])] as const)
 }
 
 function claimAt(claims: Claims, path: readonly string[]): unknown {

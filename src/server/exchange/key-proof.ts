@@ -2,6 +2,7 @@ import { base64Url } from '../../core/base64.ts'
 import type { EpochSeconds } from '../../core/clock.ts'
 import { utf8 } from '../../core/der.ts'
 import { StatusError } from '../../core/error.ts'
+import { isJsonObject } from '../../core/json-object.ts'
 import { jwkThumbprint, spkiOfJwk } from '../../core/jwk.ts'
 import { decodeSegment, fitsJws, JWS_ALGORITHMS, jsonObject } from '../../core/jwt-svid.ts'
 import type { PublicKeyInfo, VerifySignature } from '../../core/public-key.ts'
@@ -64,11 +65,11 @@ export async function verifyKeyProof(
 }
 
 function publicKeyOf(jwk: unknown): PublicKeyInfo {
-  if (typeof jwk !== 'object' || jwk === null || Array.isArray(jwk)) throw refused('the key proof has no jwk')
+  if (!isJsonObject(jwk)) throw refused('the key proof has no jwk')
   for (const secret of ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']) {
     if (Object.hasOwn(jwk, secret)) throw refused('the key proof has a private key in it')
   }
-  return orRefused(NOT_TAKEN, () => parseWitKey(spkiOfJwk(jwk as Readonly<Record<string, unknown>>)))
+  return orRefused(NOT_TAKEN, () => parseWitKey(spkiOfJwk(jwk)))
 }
 
 function orRefused<T>(message: string, read: () => T): T {

@@ -1,4 +1,5 @@
 import type { ExchangeSourceOptions, TokenIssuer } from '../../core/exchange.ts'
+import { isJsonObject } from '../../core/json-object.ts'
 import { isSecureUrl } from '../../core/secure-url.ts'
 import { type SpiffeId, spiffeId } from '../../core/spiffe-id.ts'
 import { parseTrustDomain, type TrustDomain } from '../../core/trust-domain.ts'
@@ -69,16 +70,14 @@ function requireShape(options: ExchangeSourceOptions, fail: Fail): void {
 }
 
 const isTexts = (value: unknown) => Array.isArray(value) && value.every((one) => typeof one === 'string')
-const isObject = (value: unknown): value is object =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const IS = {
   text: (value: unknown) => typeof value === 'string',
   'a list of texts': isTexts,
-  'lists of texts by name': (value: unknown) => isObject(value) && Object.values(value).every(isTexts),
+  'lists of texts by name': (value: unknown) => isJsonObject(value) && Object.values(value).every(isTexts),
   'a number': (value: unknown) => typeof value === 'number',
   'true or false': (value: unknown) => typeof value === 'boolean',
-  'a JWKS': (value: unknown) => isObject(value) && Array.isArray((value as { readonly keys?: unknown }).keys),
+  'a JWKS': (value: unknown) => isJsonObject(value) && Array.isArray(value.keys),
   '"token" or "svid_type"': (value: unknown) => value === 'token' || value === 'svid_type',
 } as const
 
