@@ -141,13 +141,13 @@ export class Authorities {
     })
   }
 
-  /** Fills the slots with what the journal says. */
-  async takeUp({ store, keyManager }: Hands): Promise<void> {
+  /** Fills the slots with what the journal says, with keys that were read after it. */
+  async takeUp({ bundles }: Pick<Store, 'bundles'>, keys: ReadonlyMap<string, Signer>): Promise<void> {
     const { journal, upstream, clock, log } = this.#deps
     const loaded = loadSlots({
       journal,
-      keys: await keyManager.getKeys(),
-      bundle: await store.bundles.get(this.#options.trustDomain),
+      keys,
+      bundle: await bundles.get(this.#options.trustDomain),
       hasUpstream: upstream !== undefined,
       now: epochSeconds(clock),
     })
@@ -215,7 +215,7 @@ export class Authorities {
       verify,
       random,
     })
-    await journal.append('x509CAs', made.entry, store.journals)
+    await journal.append(this.#kinds.x509.journal, made.entry, store.journals)
     await store.bundles.append({ trustDomain, x509Authorities: made.published })
     return made.slot
   }
@@ -229,7 +229,7 @@ export class Authorities {
   ): Promise<Slot<JwtKey>> {
     const { journal, publisher, random } = this.#deps
     const made = newKeyAuthority({ kind, letter, signer, ttlSeconds: this.#options.caTtlSeconds, now, random })
-    await journal.append(kind === 'jwt' ? 'jwtKeys' : 'witKeys', made.entry, store.journals)
+    await journal.append(this.#kinds[kind].journal, made.entry, store.journals)
     if (kind === 'jwt') await publisher.publishJwt(store.bundles, made.published)
     else await publisher.publishWit(store.bundles, made.published)
     return made.slot

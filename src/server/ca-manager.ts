@@ -2,6 +2,7 @@ import type { JwtAuthority } from '../core/bundle.ts'
 import { type Clock, type EpochSeconds, epochSeconds } from '../core/clock.ts'
 import { hex } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
+import type { Signer } from '../core/key-type.ts'
 import type { Log } from '../core/log.ts'
 import type { KeyManager, UpstreamAuthority, UpstreamBundle } from '../core/plugin.ts'
 import type { VerifySignature } from '../core/public-key.ts'
@@ -87,14 +88,15 @@ export class CaManager {
   static async load(options: AuthorityOptions, deps: CaManagerDeps): Promise<CaManager> {
     const { store, keyManager, log } = deps
     const readAt = epochSeconds(deps.clock)
-    const journal = await Journal.load(store.journals, () => keyManager.getKeys(), keyManager.shared !== undefined)
+    const keysOf = keysOnce(keyManager)
+    const journal = await Journal.load(store.journals, keysOf, keyManager.shared !== undefined)
     const manager = new CaManager(options, deps, journal)
     log.info('Journal loaded', {
       x509_cas: journal.entries('x509CAs').length,
       jwt_keys: journal.entries('jwtKeys').length,
       wit_keys: journal.entries('witKeys').length,
     })
-    if (journal.found) await manager.#authorities.takeUp({ store, keyManager })
+    if (journal.found) await manager.#authorities.takeUp(store, await keysOf())
     manager.#readAt = readAt
     if (manager.#shared) deps.ca.lookFirst(() => manager.#lookFirst())
     return manager
@@ -291,8 +293,9 @@ export class CaManager {
     if (!lease) return 'busy'
     try {
       // Keys too: one that its owner did not live to write into the journal has replaced the one that the journal knows.
-      await this.#journal.reload(store.journals, () => keyManager.getKeys())
-      await this.#authorities.takeUp({ store, keyManager })
+      const keysOf = keysOnce(keyManager)
+      await this.#journal.reload(store.journals, keysOf)
+      await this.#authorities.takeUp(store, await keysOf())
       this.#leasedUntil = now + LEASE_SECONDS
       const guarded = store.guarded!(lease)
       await task({ store: guarded, keyManager: shared.through(guarded.keys!) })
@@ -323,8 +326,9 @@ export class CaManager {
     const { store, keyManager, clock } = this.#deps
     const now = epochSeconds(clock)
     if (!this.#shared) return
-    const news = await this.#journal.reload(store.journals, () => keyManager.getKeys())
-    if (news) await this.#authorities.takeUp({ store, keyManager })
+    const keysOf = keysOnce(keyManager)
+    const news = await this.#journal.reload(store.journals, keysOf)
+    if (news) await this.#authorities.takeUp(store, await keysOf())
     this.#readAt = now
   }
 
@@ -364,6 +368,15 @@ export class CaManager {
     const run = this.#turn.then(task, task)
     this.#turn = run.catch(() => {})
     return run
+  }
+}
+
+/** The keys as they are when they are first asked for. */
+function keysOnce(keyManager: KeyManager): () => Promise<ReadonlyMap<string, Signer>> {
+  let keys: Promise<ReadonlyMap<string, Signer>> | undefined
+  return () => {
+    keys ??= keyManager.getKeys()
+    return keys
   }
 }
 
