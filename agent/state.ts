@@ -80,9 +80,8 @@ export class StateFile {
 }
 
 function parse(text: string): AgentState {
-  const json: unknown = JSON.parse(text)
-  if (!isJsonObject(json)) throw new Error('a JSON object is expected')
-  const fields = json as Record<string, unknown>
+  const fields: unknown = JSON.parse(text)
+  if (!isJsonObject(fields)) throw new Error('a JSON object is expected')
   const use = fields.bootstrap_use
   return {
     svid: certificates(fields.svid, 'svid'),
