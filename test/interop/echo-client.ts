@@ -1,4 +1,4 @@
-// Calls test/interop/go/grpcserver from the runtime that runs this file and prints how the calls ended. usage: echo-client.ts SOCKET
+// Calls test/interop/go/grpc/server from the runtime that runs this file and prints how the calls ended. usage: echo-client.ts SOCKET
 import { connect } from '../../src/transport/grpc-client.ts'
 
 const bytes = { encode: (value: Uint8Array) => ({ finish: () => value }), decode: (value: Uint8Array) => value.slice() }

@@ -1,4 +1,4 @@
-// Serves what test/interop/go/grpcclient asks for, on the runtime that runs this file. usage: echo-server.ts SOCKET
+// Serves what test/interop/go/grpc/client asks for, on the runtime that runs this file. usage: echo-server.ts SOCKET
 import { StatusError } from '../../src/core/error.ts'
 import { silentLog } from '../../src/core/log.ts'
 import type { BoundMethod } from '../../src/rpc/service.ts'

@@ -16,8 +16,7 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('over connections that
   const client = join(folder, 'client')
   const server = join(folder, 'server')
   beforeAll(async () => {
-    await run('go', ['build', '-o', client, '.'], { cwd: script('go/grpcclient') })
-    await run('go', ['build', '-o', server, '.'], { cwd: script('go/grpcserver') })
+    await run('go', ['build', '-o', `${folder}/`, './client', './server'], { cwd: script('go/grpc') })
   }, 120_000)
   afterAll(() => rmSync(folder, { recursive: true }))
 

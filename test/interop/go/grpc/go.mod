@@ -1,4 +1,4 @@
-module turret.test/grpcserver
+module turret.test/grpc
 
 go 1.26
 

@@ -1,4 +1,4 @@
-// Command grpcserver serves /test.Echo/Unary with grpc-go over connections that age every 60 ms. usage: grpcserver SOCKET
+// Command server serves /test.Echo/Unary with grpc-go over connections that age every 60 ms. usage: server SOCKET
 package main
 
 import (
@@ -10,13 +10,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"turret.test/grpc/raw"
 )
-
-type raw struct{}
-
-func (raw) Marshal(v any) ([]byte, error)   { return *v.(*[]byte), nil }
-func (raw) Unmarshal(b []byte, v any) error { *v.(*[]byte) = append([]byte(nil), b...); return nil }
-func (raw) Name() string                    { return "proto" }
 
 func echo(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var message []byte
@@ -31,7 +26,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	server := grpc.NewServer(grpc.ForceServerCodec(raw{}),
+	server := grpc.NewServer(grpc.ForceServerCodec(raw.Codec{}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 60 * time.Millisecond}))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "test.Echo",

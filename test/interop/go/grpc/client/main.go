@@ -1,4 +1,4 @@
-// Command grpcclient calls a server of package transport with grpc-go and prints one line a case.
+// Command client calls a server of package transport with grpc-go and prints one line a case.
 package main
 
 import (
@@ -11,17 +11,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
+	"turret.test/grpc/raw"
 )
-
-type raw struct{}
-
-func (raw) Marshal(v any) ([]byte, error)   { return *v.(*[]byte), nil }
-func (raw) Unmarshal(b []byte, v any) error { *v.(*[]byte) = append([]byte(nil), b...); return nil }
-func (raw) Name() string                    { return "proto" }
 
 func main() {
 	conn, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw.Codec{})))
 	if err != nil {
 		panic(err)
 	}
