@@ -2,7 +2,7 @@ import 'reflect-metadata'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect as connectHttp2 } from 'node:http2'
-import { connect as connectSocket } from 'node:net'
+import { connect as connectSocket, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as x509 from '@peculiar/x509'
@@ -260,17 +260,12 @@ test('a refused server says why in the error of the call', async () => {
 
 test('a connection past its age is replaced without a failed call', async () => {
   const aged = serveGrpc({ service, log: silentLog, maxConnectionAgeMs: 30, maxConnectionAgeGraceMs: 1000 })
-  const agedPath = join(folder, 'aged.sock')
   let accepted = 0
-  const listener = await listenUnix({
-    path: agedPath,
-    mode: 0o700,
-    onConnection(socket) {
-      accepted++
-      aged.accept(socket, { via: 'local' })
-    },
+  const listener = await listenAt('aged.sock', (socket) => {
+    accepted++
+    aged.accept(socket, { via: 'local' })
   })
-  const client = await connect({ target: `unix://${agedPath}` })
+  const client = await connect({ target: `unix://${listener.address}` })
   while (accepted < 4) await client.unary(method('Unary'), bytes(0))
   client.close()
   await listener.close()
@@ -279,13 +274,8 @@ test('a connection past its age is replaced without a failed call', async () => 
 
 test('the GOAWAY of an aged connection names the last call that was seen', async () => {
   const aged = serveGrpc({ service, log: silentLog, maxConnectionAgeMs: 30 })
-  const agedPath = join(folder, 'aged.sock')
-  const listener = await listenUnix({
-    path: agedPath,
-    mode: 0o700,
-    onConnection: (socket) => aged.accept(socket, { via: 'local' }),
-  })
-  const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(agedPath) })
+  const listener = await listenAt('aged.sock', (socket) => aged.accept(socket, { via: 'local' }))
+  const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(listener.address) })
   const headers = { ':method': 'POST', ':path': '/test.Echo/Chat', 'content-type': 'application/grpc' }
   const call = session.request(headers)
   const [, last] = await once(session, 'goaway')
@@ -297,28 +287,23 @@ test('the GOAWAY of an aged connection names the last call that was seen', async
 })
 
 test('a call that crossed the GOAWAY of a server is made again', async () => {
-  const crossedPath = join(folder, 'crossed.sock')
   const seeing = serveGrpc({ service, log: silentLog })
   let accepted = 0
-  const listener = await listenUnix({
-    path: crossedPath,
-    mode: 0o700,
-    onConnection(socket) {
-      if (++accepted > 1) {
-        seeing.accept(socket, { via: 'local' })
-        return
-      }
-      const settings = Buffer.from('000000040000000000', 'hex')
-      const seenNone = Buffer.from('0000080700000000000000000000000000', 'hex')
-      socket.write(settings)
-      let received = ''
-      socket.on('data', (piece) => {
-        received += piece
-        if (received.includes('echo-request')) socket.end(seenNone)
-      })
-    },
+  const listener = await listenAt('crossed.sock', (socket) => {
+    if (++accepted > 1) {
+      seeing.accept(socket, { via: 'local' })
+      return
+    }
+    const settings = Buffer.from('000000040000000000', 'hex')
+    const seenNone = Buffer.from('0000080700000000000000000000000000', 'hex')
+    socket.write(settings)
+    let received = ''
+    socket.on('data', (piece) => {
+      received += piece
+      if (received.includes('echo-request')) socket.end(seenNone)
+    })
   })
-  const client = await connect({ target: `unix://${crossedPath}` })
+  const client = await connect({ target: `unix://${listener.address}` })
   const request = new TextEncoder().encode('echo-request')
   expect(await client.unary(method('Unary'), request)).toEqual(request)
   expect(accepted).toBe(2)
@@ -329,14 +314,9 @@ test('a call that crossed the GOAWAY of a server is made again', async () => {
 
 test('a stopping server ends subscriptions at once and hanging clients after the grace', async () => {
   const stopping = serveGrpc({ service, log: silentLog })
-  const stopPath = join(folder, 'stop.sock')
-  const listener = await listenUnix({
-    path: stopPath,
-    mode: 0o700,
-    onConnection: (socket) => stopping.accept(socket, { via: 'local' }),
-  })
-  const hanging = connectSocket(stopPath).on('error', () => {})
-  const client = await connect({ target: `unix://${stopPath}` })
+  const listener = await listenAt('stop.sock', (socket) => stopping.accept(socket, { via: 'local' }))
+  const hanging = connectSocket(listener.address).on('error', () => {})
+  const client = await connect({ target: `unix://${listener.address}` })
   const messages = client.serverStream(method('Follow'), bytes())[Symbol.asyncIterator]()
   await messages.next()
   const ended = expect(messages.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
@@ -355,6 +335,11 @@ test('a socket in use is refused, a stale one and only a socket is replaced', as
   await expect(listenUnix({ path: file, mode: 0o700, onConnection() {} })).rejects.toThrow(/not a socket/)
   expect(statSync(path).mode & 0o777).toBe(0o770)
 })
+
+/** Listens on a socket of its own. */
+function listenAt(name: string, onConnection: (socket: Socket) => void): Promise<Listener> {
+  return listenUnix({ path: join(folder, name), mode: 0o700, onConnection })
+}
 
 function http2Call(headers: Record<string, string>, body: Uint8Array): Promise<Record<string, string>> {
   return new Promise((resolve, reject) => {
@@ -448,13 +433,8 @@ test('a new identity is shown to new connections, also with post-quantum key exc
 
 test('a connection that sends nothing is dropped', async () => {
   const strict = serveGrpc({ service, log: silentLog, prefaceTimeoutMs: 20 })
-  const strictPath = join(folder, 'strict.sock')
-  const listener = await listenUnix({
-    path: strictPath,
-    mode: 0o700,
-    onConnection: (socket) => strict.accept(socket, { via: 'local' }),
-  })
-  const silent = connectSocket(strictPath)
+  const listener = await listenAt('strict.sock', (socket) => strict.accept(socket, { via: 'local' }))
+  const silent = connectSocket(listener.address)
   silent.on('error', () => {})
   await new Promise((resolve) => silent.once('close', resolve).resume())
   await listener.close()
