@@ -1,4 +1,4 @@
-import { userMessage } from './failure.ts'
+import { hintsOf, userMessage } from './failure.ts'
 import { type FlagTable, type FlagValues, parseFlags, usageText } from './flags.ts'
 
 /** What a command sees of the process it runs in. */
@@ -55,6 +55,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
         const message = parsed.kind === 'error' ? `${parsed.message}\n` : ''
         context.stderr(message + usageText(definition.name, definition.flags))
         if (definition.repeatFlagError !== undefined) context.stderr(`${definition.repeatFlagError}${message}`)
+        if (parsed.kind === 'error' && parsed.hint !== undefined) context.stderr(`${parsed.hint}\n`)
         return 1
       }
       try {
@@ -62,7 +63,7 @@ export function defineCommand<const T extends FlagTable>(definition: CommandDefi
       } catch (error) {
         const message = userMessage(error)
         if (message === undefined) throw error
-        context.stderr(`${definition.errorPrefix ?? ''}${message}\n`)
+        context.stderr(`${definition.errorPrefix ?? ''}${message}\n${hintsOf(error)}`)
         return 1
       }
     },

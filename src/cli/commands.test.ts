@@ -6,10 +6,11 @@ import { text } from './flags.ts'
 
 const show = defineCommand({
   name: 'entry show',
-  flags: { id: text('an ID') },
+  flags: { id: text('an ID'), far: { ...text('somewhere else'), explainedBy: 'turret-test help far' } },
   errorPrefix: 'Error: ',
   async run({ id }, { stdout }) {
     if (id === 'bad') throw new CommandError('no such entry')
+    if (id === 'old') throw new CommandError('no such word', { hints: ['it is "new" now'] })
     if (id === 'bug') throw new TypeError('a bug')
     stdout(`shown ${id}\n`)
     return id === 'three' ? 3 : undefined
@@ -39,7 +40,7 @@ Available commands are:
     healthcheck    Asks for health
 
 `
-const ENTRY_USAGE = 'Usage of entry show:\n  -id string\n    \tan ID\n'
+const ENTRY_USAGE = 'Usage of entry show:\n  -id string\n    \tan ID\nMore flags: turret-test help far\n'
 const ENTRY_GROUP = `${ENTRY_USAGE}This command is accessed by using one of the subcommands below.
 
 Subcommands:
@@ -90,6 +91,15 @@ test.each([
   ['a command after the end of flags', ['entry', 'show', '--', '-h'], 0, 'shown \n', ''],
   ['an exit code', ['entry', 'show', '-id=three'], 3, 'shown three\n', ''],
   ['a failure', ['entry', 'show', '-id', 'bad'], 1, '', 'Error: no such entry\n'],
+  ['a failure with a hint', ['entry', 'show', '-id', 'old'], 1, '', 'Error: no such word\nit is "new" now\n'],
+  [
+    'a flag of older versions',
+    ['entry', 'show', '-ttl', '5'],
+    1,
+    '',
+    `flag provided but not defined: -ttl\n${ENTRY_USAGE}-ttl is -x509SVIDTTL and -jwtSVIDTTL now\n`,
+  ],
+  ['a flag that is explained elsewhere', ['entry', 'show', '-far', 'x', '-id', 'e1'], 0, 'shown e1\n', ''],
   ['an unknown flag', ['entry', 'show', '-x'], 1, '', `flag provided but not defined: -x\n${ENTRY_USAGE}`],
   [
     'an unknown flag said twice',

@@ -1,7 +1,14 @@
 import { FILE_REASONS, STATUS_CODES, StatusError } from '../core/error.ts'
 
 /** A failure whose message is all the user needs; a command that throws it ends with exit code 1. */
-export class CommandError extends Error {}
+export class CommandError extends Error {
+  /** Lines after the message that say what to do instead. */
+  readonly hints: readonly string[]
+  constructor(message: string, { hints = [], ...options }: ErrorOptions & { readonly hints?: readonly string[] } = {}) {
+    super(message, options)
+    this.hints = hints
+  }
+}
 
 const CODE_NAMES: readonly string[] = Object.keys(STATUS_CODES).map((name) =>
   name === 'OK'
@@ -29,6 +36,11 @@ export function fileError(error: unknown, operation: string, path: string): unkn
   const code = (error as NodeJS.ErrnoException).code
   const reason = code === undefined ? undefined : FILE_REASONS[code]
   return reason === undefined ? error : new CommandError(`${operation} ${path}: ${reason}`, { cause: error })
+}
+
+/** The hints of an error, a line each. */
+export function hintsOf(error: unknown): string {
+  return error instanceof CommandError ? error.hints.map((hint) => `${hint}\n`).join('') : ''
 }
 
 /** The text to show for an error meant for the user, or undefined for a bug, whose stack should be seen. */

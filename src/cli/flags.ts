@@ -1,3 +1,5 @@
+import { hintOfFlag } from '../config/old-words.ts'
+
 /**
  * One flag of a command, as Go's `flag` package knows it. `initial` is what the flag is without being given;
  * `set` gets the text of each occurrence and what the flag is so far.
@@ -11,6 +13,8 @@ export interface Flag<T> {
   readonly initial: T
   /** Printed as the default; absent for Go's zero values. */
   readonly shown?: string
+  /** The command line that explains the flag; usage texts name it instead of the flag. */
+  readonly explainedBy?: string
   /** @throws FlagValueError */
   set(text: string, before: T): T
 }
@@ -93,7 +97,7 @@ export function triState(help: string): Flag<boolean | undefined> {
 /** What came of parsing: the values, or the complaint to print before the usage text, or the wish for help. */
 export type ParsedFlags =
   | { readonly kind: 'values'; readonly values: Record<string, unknown> }
-  | { readonly kind: 'error'; readonly message: string }
+  | { readonly kind: 'error'; readonly message: string; readonly hint?: string | undefined }
   | { readonly kind: 'help' }
 
 /** Parses arguments as Go's `flag` package does: up to the first word that is no flag, or `--`. */
@@ -111,7 +115,7 @@ export function parseFlags(table: FlagTable, args: readonly string[]): ParsedFla
     const known = Object.hasOwn(table, name) ? table[name] : undefined
     if (known === undefined) {
       if (name === 'help' || name === 'h') return { kind: 'help' }
-      return { kind: 'error', message: `flag provided but not defined: -${name}` }
+      return { kind: 'error', message: `flag provided but not defined: -${name}`, hint: hintOfFlag(name) }
     }
     if (value === undefined) {
       if (known.bare) value = 'true'
@@ -130,17 +134,26 @@ export function parseFlags(table: FlagTable, args: readonly string[]): ParsedFla
   return { kind: 'values', values }
 }
 
-/** Go's usage text of a flag set: `Usage of <name>:` and two lines a flag, sorted by name. */
+/**
+ * Go's usage text of a flag set: `Usage of <name>:` and two lines a flag, sorted by name. Flags that are explained elsewhere are left
+ * out; a last line says where.
+ */
 export function usageText(name: string, table: FlagTable): string {
   let out = `Usage of ${name}:\n`
+  const elsewhere = new Set<string>()
   for (const key of Object.keys(table).sort()) {
-    const { word, help, shown } = table[key]!
+    const { word, help, shown, explainedBy } = table[key]!
+    if (explainedBy !== undefined) {
+      elsewhere.add(explainedBy)
+      continue
+    }
     const head = `  -${key}${word === '' ? '' : ` ${word}`}`
     // Go puts the help of one-letter booleans on the same line.
     const gap = head.length <= 4 ? '\t' : '\n    \t'
     const tail = shown === undefined ? '' : ` (default ${shown})`
     out += `${head}${gap}${help.replaceAll('\n', '\n    \t')}${tail}\n`
   }
+  for (const commandLine of elsewhere) out += `More flags: ${commandLine}\n`
   return out
 }
 

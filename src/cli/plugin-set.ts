@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { parseHcl } from '../config/hcl.ts'
+import { hintOfPluginType } from '../config/old-words.ts'
 import { type PlainObject, plainObject } from '../config/plain.ts'
 import type { PluginConfig } from '../config/plugins.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
@@ -21,7 +22,7 @@ export class PluginSet {
   /** @throws CommandError for a type that is not among `types` */
   constructor(plugins: readonly PluginConfig[], types: readonly string[]) {
     for (const { type } of plugins) {
-      if (!types.includes(type)) throw new CommandError(`unsupported plugin type ${JSON.stringify(type)}`)
+      if (!types.includes(type)) throw unsupportedType(type)
     }
     this.#plugins = plugins.filter((plugin) => plugin.enabled)
   }
@@ -46,6 +47,14 @@ export class PluginSet {
     for (const plugin of chosen) made.push([plugin.name, await makeOne(plugin, makers)])
     return made
   }
+}
+
+/** SPIRE's words for a type of plugin that there is none of. */
+export function unsupportedType(type: string): CommandError {
+  const hint = hintOfPluginType(type)
+  return new CommandError(`unsupported plugin type ${JSON.stringify(type)}`, {
+    hints: hint === undefined ? [] : [hint],
+  })
 }
 
 async function makeOne<T>(plugin: PluginConfig, makers: PluginMakers<T>): Promise<T> {

@@ -37,7 +37,10 @@ export function loadConfig<T>(
   try {
     return read(expand ? expandEnv(text, environment) : text, path)
   } catch (error) {
-    if (error instanceof UnknownConfigError) onUnknown(error)
+    if (error instanceof UnknownConfigError) {
+      onUnknown(error)
+      throw new CommandError(error.message, { hints: error.hints })
+    }
     if (error instanceof ConfigError) throw new CommandError(error.message)
     throw error
   }
@@ -61,6 +64,12 @@ export function openProcessLog(options: LoggingOptions): ProcessLog {
 
 export function logNotices(notices: readonly ConfigNotice[], log: Log): void {
   for (const { level, message, fields } of notices) log[level](message, fields)
+}
+
+/** Says why a server or an agent could not start or go on, and what its error advises. */
+export function logCrash(log: Log, message: string, error: unknown): void {
+  log.error(message, { error: errorMessage(error) })
+  if (error instanceof CommandError) for (const hint of error.hints) log.error(hint)
 }
 
 const UMASK = 0o027

@@ -14,7 +14,6 @@ import {
   readHealthChecks,
   TELEMETRY,
   UnknownConfigError,
-  unknownKeyNotices,
 } from './file.ts'
 import { ConfigError, prefixed } from './hcl.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
@@ -271,7 +270,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     default_all_bundles_name: agent.sds?.default_all_bundles_name || 'ALL',
   }
   const plugins = readPlugins(values.plugins)
-  if (unknown.length > 0) throw new UnknownConfigError(unknownKeyNotices(unknown))
+  if (unknown.length > 0) throw new UnknownConfigError(unknown)
   const delegates = (agent.authorized_delegates ?? []).map((id) =>
     prefixed('error validating authorized delegate', () => delegateId(id, trustDomain)),
   )

@@ -255,6 +255,19 @@ test('unknown keys refuse the file, with the sections they stand in', () => {
   }
 })
 
+test('keys that SPIRE once had are refused with what became of them', () => {
+  const text = `server { trust_domain = "a" data_dir = "/d" svid_ttl = "1h" other = 1 ca_subject { CommonName = "x" } } ${PLUGINS}`
+  try {
+    readServerConfig(text, 'a.conf')
+    expect.unreachable()
+  } catch (error) {
+    expect((error as UnknownConfigError).hints).toEqual([
+      '"svid_ttl" is "default_x509_svid_ttl" and "default_jwt_svid_ttl" now',
+      '"CommonName" is written "common_name"',
+    ])
+  }
+})
+
 test('brackets around an IPv6 address are no part of it', () => {
   expect(server('bind_address = "[::1]"').bindAddress).toBe('::1')
 })

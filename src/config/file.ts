@@ -1,6 +1,7 @@
 import { errorMessage } from '../core/error.ts'
 import { type DecodedObject, decodeObject, type Fields, type UnknownKeys } from './decode.ts'
 import { ConfigError, parseHcl } from './hcl.ts'
+import { hintOfKey } from './old-words.ts'
 
 /** A line for the log that reading a configuration gave rise to. */
 export interface ConfigNotice {
@@ -139,7 +140,7 @@ function listedSection(path: string): string | undefined {
 }
 
 /** Notices for unknown keys, which make the configuration unusable. */
-export function unknownKeyNotices(unknown: readonly UnknownKeys[]): ConfigNotice[] {
+function unknownKeyNotices(unknown: readonly UnknownKeys[]): ConfigNotice[] {
   return unknown.map(({ section, keys }) => ({
     level: 'error',
     message: 'Unknown configuration detected',
@@ -147,11 +148,13 @@ export function unknownKeyNotices(unknown: readonly UnknownKeys[]): ConfigNotice
   }))
 }
 
-/** A configuration refused for its unknown keys; the notices say which. */
+/** A configuration refused for its unknown keys; the notices say which, the hints what became of keys that SPIRE once had. */
 export class UnknownConfigError extends ConfigError {
   readonly notices: readonly ConfigNotice[]
-  constructor(notices: readonly ConfigNotice[]) {
+  readonly hints: readonly string[]
+  constructor(unknown: readonly UnknownKeys[]) {
     super('unknown configuration detected')
-    this.notices = notices
+    this.notices = unknownKeyNotices(unknown)
+    this.hints = unknown.flatMap(({ keys }) => keys.flatMap((key) => hintOfKey(key) ?? []))
   }
 }

@@ -15,7 +15,6 @@ import {
   readHealthChecks,
   TELEMETRY,
   UnknownConfigError,
-  unknownKeyNotices,
   warning,
 } from './file.ts'
 import { ConfigError, prefixed } from './hcl.ts'
@@ -212,7 +211,7 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
     if (value) prefixed(`could not parse ${what}`, () => parseDuration(value))
   }
   const plugins = readPlugins(values.plugins)
-  if (unknown.length > 0) throw new UnknownConfigError(unknownKeyNotices(unknown))
+  if (unknown.length > 0) throw new UnknownConfigError(unknown)
 
   return {
     trustDomain,

@@ -32,16 +32,11 @@ function run(program: string, args: readonly string[], env: Readonly<Record<stri
   })
 }
 
-/** Usage lines of what only Turret has: the flags of remote administration, and the commands for its keys. */
-const OURS =
-  /^ {2}-(?:identity(?:Cert|Key|Socket)|oidcTokenFile|operatorKey|server(?:Audience|TrustBundle|TrustDomain|URL)) string\n.*\n|^ {4}operator .*\n/gm
-
 /** What differs from call to call, or by the name of the program. */
 function normalised({ code, out, err }: Outcome): Outcome {
   const plain = (text: string): string =>
     withoutRemoteFlags(text)
       .replaceAll('turret-', 'spire-')
-      .replace(OURS, '')
       .replace(/ after [\d.]+\S*s$/gm, ' after TIME')
       .replace(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, 'TOKEN')
       .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'UUID')

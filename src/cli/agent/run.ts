@@ -23,7 +23,15 @@ import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { serveHealth } from '../health-listener.ts'
 import { pause } from '../periodic.ts'
-import { checkRuntime, loadConfig, logNotices, openProcessLog, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import {
+  checkRuntime,
+  loadConfig,
+  logCrash,
+  logNotices,
+  openProcessLog,
+  shutdownSignal,
+  tightenUmask,
+} from '../process-setup.ts'
 import { serverConnections } from '../server-connections.ts'
 import { VERSION } from '../version.ts'
 import { bootstrapRoots } from './bootstrap.ts'
@@ -60,7 +68,7 @@ export const command = defineCommand({
       await runAgent(options, joinToken, log, signal)
     } catch (error) {
       if (!signal.aborted) {
-        log.error('Agent crashed', { error: errorMessage(error) })
+        logCrash(log, 'Agent crashed', error)
         return 1
       }
     }

@@ -59,6 +59,10 @@ const commands: CommandRows = {
     load: () => import('./federation-update.ts'),
   },
   healthcheck: { synopsis: 'Determines server health status', load: () => import('./healthcheck.ts') },
+  'help remote': {
+    synopsis: 'Explains the flags that reach a server over HTTPS',
+    load: () => import('./help-remote.ts'),
+  },
   ...authority(
     'localauthority jwt activate',
     'Activates a prepared JWT authority for use, which will cause it to be used for all JWT signing operations serviced by this server going forward',

@@ -5,7 +5,7 @@ import { errorMessage } from '../../core/error.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { configureX509Pop } from '../../plugins/nodeattestor/x509pop-config.ts'
 import { CommandError } from '../failure.ts'
-import { dataOf, refuseExternal, textOf } from '../plugin-set.ts'
+import { dataOf, refuseExternal, textOf, unsupportedType } from '../plugin-set.ts'
 import { readDataStore } from './data-store.ts'
 import { checkAwsKms, checkVault, kekSources } from './key-managers.ts'
 import { readUpstreamSpire } from './upstream-spire-config.ts'
@@ -105,7 +105,7 @@ export function checkServerPlugins(
     const { type, name } = config
     refuseExternal(config)
     const known = Object.hasOwn(TYPES, type) ? TYPES[type] : undefined
-    if (!known) throw new CommandError(`unsupported plugin type ${JSON.stringify(type)}`)
+    if (!known) throw unsupportedType(type)
     const check = Object.hasOwn(known.plugins, name) ? known.plugins[name] : undefined
     if (!check) {
       throw new CommandError(

@@ -1,21 +1,25 @@
-import { type FlagTable, text } from '../flags.ts'
+import { type Flag, type FlagTable, text } from '../flags.ts'
+
+const remote = (help: string): Flag<string> => ({ ...text(help), explainedBy: 'turret-server help remote' })
 
 /** What reaches a server over HTTPS instead of its socket; each flag has a variable of the environment beside it. */
 export const REMOTE_FLAGS = {
-  serverURL: text('URL of the server, to reach it over HTTPS instead of the socket (env TURRET_SERVER_URL)'),
-  serverAudience: text(
+  serverURL: remote('URL of the server, to reach it over HTTPS instead of the socket (env TURRET_SERVER_URL)'),
+  serverAudience: remote(
     'How the server is configured to be called, if not by the origin of its URL (env TURRET_SERVER_AUDIENCE)',
   ),
-  serverTrustBundle: text(
+  serverTrustBundle: remote(
     'File with the bundle that verifies the answers of the server, PEM or SPIFFE (env TURRET_SERVER_TRUST_BUNDLE)',
   ),
-  serverTrustDomain: text('Trust domain of the server, if the bundle does not say it (env TURRET_SERVER_TRUST_DOMAIN)'),
-  identityCert: text('PEM file with the X509-SVID to call a remote server with (env TURRET_IDENTITY_CERT)'),
-  identityWIT: text('File with the WIT-SVID to call a remote server with instead (env TURRET_IDENTITY_WIT)'),
-  identityKey: text('File with the private key of either, PEM or JWK (env TURRET_IDENTITY_KEY)'),
-  identitySocket: text('Workload API socket to get that X509-SVID from instead (env TURRET_IDENTITY_SOCKET)'),
-  operatorKey: text('File with an operator key to call a remote server with, PEM or JWK (env TURRET_OPERATOR_KEY)'),
-  oidcTokenFile: text('File with an OIDC token to call a remote server with (env TURRET_OIDC_TOKEN_FILE)'),
+  serverTrustDomain: remote(
+    'Trust domain of the server, if the bundle does not say it (env TURRET_SERVER_TRUST_DOMAIN)',
+  ),
+  identityCert: remote('PEM file with the X509-SVID to call a remote server with (env TURRET_IDENTITY_CERT)'),
+  identityWIT: remote('File with the WIT-SVID to call a remote server with instead (env TURRET_IDENTITY_WIT)'),
+  identityKey: remote('File with the private key of either, PEM or JWK (env TURRET_IDENTITY_KEY)'),
+  identitySocket: remote('Workload API socket to get that X509-SVID from instead (env TURRET_IDENTITY_SOCKET)'),
+  operatorKey: remote('File with an operator key to call a remote server with, PEM or JWK (env TURRET_OPERATOR_KEY)'),
+  oidcTokenFile: remote('File with an OIDC token to call a remote server with (env TURRET_OIDC_TOKEN_FILE)'),
 } as const satisfies FlagTable
 
 /** Where a remote server is and who we are to it; empty texts for what was not given. */

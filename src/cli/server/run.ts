@@ -21,7 +21,15 @@ import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
 import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
-import { checkRuntime, loadConfig, logNotices, openProcessLog, shutdownSignal, tightenUmask } from '../process-setup.ts'
+import {
+  checkRuntime,
+  loadConfig,
+  logCrash,
+  logNotices,
+  openProcessLog,
+  shutdownSignal,
+  tightenUmask,
+} from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import { requireUsablePlugins } from './plugin-checks.ts'
@@ -50,7 +58,7 @@ export const command = defineCommand({
       await runServer(options, processLog, signal)
     } catch (error) {
       if (!signal.aborted) {
-        log.error('Server crashed', { error: errorMessage(error) })
+        logCrash(log, 'Server crashed', error)
         return 1
       }
     }

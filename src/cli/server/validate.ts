@@ -3,7 +3,7 @@ import { readServerConfig } from '../../config/server.ts'
 import { errorMessage } from '../../core/error.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { defineCommand } from '../command.ts'
-import { CommandError } from '../failure.ts'
+import { CommandError, hintsOf } from '../failure.ts'
 import { loadConfig } from '../process-setup.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -38,6 +38,7 @@ export const command = defineCommand({
     } catch (error) {
       if (!(error instanceof CommandError)) throw error
       context.stderr(`Could not validate configuration file: ${error.message}`)
+      if (error.hints.length > 0) context.stderr(`\n${hintsOf(error)}`)
       return 1
     }
     context.stdout('SPIRE server configuration file is valid.\n')
