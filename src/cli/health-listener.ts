@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import type { HealthCheckOptions } from '../config/file.ts'
 import type { Log } from '../core/log.ts'
+import { listenTcp } from '../transport/tcp-listener.ts'
 
 /** One thing that is looked at. `details` are empty when all is well. */
 export interface HealthCheck {
@@ -47,12 +47,8 @@ export async function serveHealth(
     else response.writeHead(good ? 200 : 500, { 'content-type': 'application/json' }).end(`${body}\n`)
   })
   server.requestTimeout = 10_000
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.port, options.host, resolve)
-  })
-  const { address, port } = server.address() as AddressInfo
-  log.info('Serving health checks', { address: `${address}:${port}`, subsystem_name: 'health' })
+  const { text: address } = await listenTcp(server, options.host, options.port)
+  log.info('Serving health checks', { address, subsystem_name: 'health' })
   await look()
   return async () => {
     stopped = true

@@ -6,6 +6,7 @@ import type { Log } from '../core/log.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
 import { NO_PQ_GROUPS, PQ_GROUPS } from './runtime.ts'
+import { clientAddress, hostPort, listenTcp } from './tcp-listener.ts'
 import type { Listener } from './unix-socket.ts'
 
 /** A certificate chain, leaf first, and the leaf's key. */
@@ -87,19 +88,11 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
     log.debug('TLS handshake failed', { error: errorMessage(error) })
     socket.destroy()
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen({ host: options.host, port: options.port, backlog: 4096 }, () => {
-      server.removeListener('error', reject)
-      resolve()
-    })
-  })
+  const { text: address, port } = await listenTcp(server, options.host, options.port)
   // accept() can fail when descriptors run out; the listener stays.
   server.on('error', (error) => log.error('Listener failed', { error: errorMessage(error) }))
-  const bound = server.address()
-  const port = typeof bound === 'object' && bound !== null ? bound.port : options.port
   return {
-    address: `${options.host}:${port}`,
+    address,
     port,
     setIdentity: (identity) => server.setSecureContext(contextOptions(identity, options.requirePqKem ?? false)),
     close: () =>
@@ -142,8 +135,7 @@ async function identify(socket: TLSSocket, options: TlsListenerOptions): Promise
 }
 
 function addressOf(socket: TLSSocket): string {
-  const { remoteAddress = '', remotePort = 0 } = socket
-  return remoteAddress.includes(':') ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`
+  return hostPort(clientAddress(socket), socket.remotePort ?? 0)
 }
 
 function contextOptions(identity: TlsIdentity | undefined, requirePqKem: boolean) {

@@ -142,9 +142,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     requirePqKem: options.requirePqKem,
     verifyPeer: server.trust.verifyPeer,
     onConnection: (socket, peer) => tcp.accept(socket, peer),
-  }).catch((error) =>
-    Promise.reject(new Error(`failed to listen on ${options.bindAddress}:${options.bindPort}: ${errorMessage(error)}`)),
-  )
+  })
   server.onIdentity((svid) => tlsListener.setIdentity(tlsIdentity(svid)))
   const unixListener = await listenUnix({
     path: options.socketPath,
