@@ -5,6 +5,8 @@ import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { KeyType } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
+import type { VerifySignature } from '../src/core/public-key.ts'
+import { trustDomainOf } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
@@ -46,6 +48,7 @@ export interface AgentDeps {
   readonly bootstrapRoots: () => Promise<readonly Uint8Array[]>
   readonly newWorkloadKey: NewWorkloadKey
   readonly connect: ConnectToServer
+  readonly verify: VerifySignature
   readonly clock: Clock
   /** Uniform in [0, 1). */
   readonly random: () => number
@@ -56,6 +59,7 @@ const RETRY_FIRST_MS = 5_000
 const RETRY_TOTAL_MS = 60_000
 const ROTATION_CHECK_MS = 5_000
 const SIGN_INTERVAL_MS = 500
+const RESYNC_INTERVAL_MS = 1_000
 const MAX_SYNC_BACKOFF_MS = 8 * 60_000
 const MAX_SIGN_BACKOFF_MS = 4 * 60_000
 
@@ -77,6 +81,9 @@ export class Agent {
   #known: SyncResult = { entries: new Map(), bundles: new Map() }
   #syncLoop: Loop | undefined
   #lastSync = 0
+  #awaitingSync: (() => void)[] = []
+  #resyncTimer: NodeJS.Timeout | undefined
+  #lastResyncMs = 0
 
   private constructor(deps: AgentDeps, identity: AgentIdentity, signal: AbortSignal) {
     const { options, clock, log, random } = deps
@@ -86,6 +93,7 @@ export class Agent {
     this.#signing = new SvidSigning(
       deps.newWorkloadKey,
       options.workloadKeyType,
+      { bundle: () => this.#known.bundles.get(options.trustDomain), clock, verify: deps.verify },
       log.child({ subsystem_name: 'manager' }),
     )
     const rotation: RotationRule = { random, availabilityTargetSeconds: options.availabilityTargetSeconds }
@@ -175,6 +183,23 @@ export class Agent {
   }
 
   /**
+   * Asks for a sync because the server signed for something else than the agent knows. Such syncs have a second between them, so that a
+   * server that goes on doing so is not asked without end.
+   * @returns resolves after a sync that starts from now on and succeeds
+   */
+  resync(): Promise<void> {
+    if (!this.#resyncTimer) {
+      const waitMs = Math.max(0, this.#lastResyncMs + RESYNC_INTERVAL_MS - this.#deps.clock.nowMs())
+      this.#resyncTimer = setTimeout(() => {
+        this.#resyncTimer = undefined
+        this.#lastResyncMs = this.#deps.clock.nowMs()
+        this.syncSoon()
+      }, waitMs).unref()
+    }
+    return new Promise((resolve) => this.#awaitingSync.push(resolve))
+  }
+
+  /**
    * Keeps in step with the server until the signal aborts.
    * @throws Error when the agent cannot go on: it was banned, or must attest anew and cannot
    */
@@ -214,6 +239,7 @@ export class Agent {
   /** One sync with the server; what changed reaches subscribers before this resolves. */
   async sync(): Promise<void> {
     const { options, log, clock, state } = this.#deps
+    const waiting = this.#awaitingSync.length
     const result = await synchronise(this.#connection, this.#known, {
       trustDomain: options.trustDomain,
       useSyncAuthorizedEntries: options.useSyncAuthorizedEntries,
@@ -228,6 +254,7 @@ export class Agent {
     this.#processTaint(bundle)
     if (changed) await state.save({ bundle: bundle.x509Authorities.map((root) => root.der) })
     this.#lastSync = epochSeconds(clock)
+    for (const resolve of this.#awaitingSync.splice(0, waiting)) resolve()
   }
 
   /**
@@ -242,8 +269,12 @@ export class Agent {
       if (entries.length === 0) return
       for (const entry of entries) tried.add(entry.id)
       log.debug('Renewing stale entries', { cache_type: 'workload', count: entries.length, limit: this.#signing.limit })
-      const svids = await this.#signing.sign(this.#connection, entries)
+      const tainted = this.#taintedRoots.size
+      const { svids, outdated } = await this.#signing.sign(this.#connection, entries)
+      if (outdated) void this.resync()
       this.cache.store(svids)
+      // What was tainted while the server signed.
+      if (this.#taintedRoots.size > tainted) this.cache.taint(this.#taintedRoots)
       for (const entry of entries) {
         const svid = svids.get(entry.id)
         if (svid)
@@ -292,6 +323,8 @@ export class Agent {
     const csr = await createCsr({ subject: SVID_SUBJECT }, key)
     const { svid } = await this.#connection.unary(SERVER.renewAgent, { params: { csr } }, { timeoutMs: RPC_TIMEOUT_MS })
     const identity = identityOf(chainOf(svid), key, slot, false)
+    if (identity.spiffeId !== this.#identity.spiffeId)
+      throw new StatusError('INTERNAL', `the server renewed the agent's SVID as "${identity.spiffeId}"`)
     await this.#deps.state.save({ svid: identity.chain, reattestable: false })
     return identity
   }
@@ -376,6 +409,8 @@ async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first
     const key = await keyManager.generateKey(slot, 'ec-p256')
     const { chain, reattestable, bundle } = await attestNode(connection, nodeAttestor, key)
     const identity = identityOf(chain, key, slot, reattestable)
+    if (trustDomainOf(identity.spiffeId) !== options.trustDomain || bundle.trustDomain !== options.trustDomain)
+      throw new StatusError('INTERNAL', `the server is not of trust domain "${options.trustDomain}"`)
     await state.save({
       svid: chain,
       reattestable,

@@ -66,6 +66,28 @@ export function parseEntry(entry: WireEntry): AgentEntry {
   }
 }
 
+/** Whether two states of an entry are the same in all that an agent knows of it. */
+export function sameEntry(a: AgentEntry, b: AgentEntry): boolean {
+  return (
+    a.id === b.id &&
+    a.revisionNumber === b.revisionNumber &&
+    a.createdAt === b.createdAt &&
+    a.spiffeId === b.spiffeId &&
+    a.hint === b.hint &&
+    a.admin === b.admin &&
+    a.downstream === b.downstream &&
+    a.storeSvid === b.storeSvid &&
+    a.disableX509SvidPrefetch === b.disableX509SvidPrefetch &&
+    a.jwtSvidIncludeJti === b.jwtSvidIncludeJti &&
+    sameTexts(a.selectors, b.selectors) &&
+    sameTexts(a.federatesWith, b.federatesWith)
+  )
+}
+
+export function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, index) => text === b[index])
+}
+
 /**
  * Leaves one entry of those that share a non-empty hint: the oldest, and of equally old ones the one with the smaller id.
  * Order is kept.

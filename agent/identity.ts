@@ -1,6 +1,7 @@
 import { parseCertificate } from '../src/core/certificate.ts'
 import type { EpochSeconds } from '../src/core/clock.ts'
 import { equalBytes } from '../src/core/der.ts'
+import { StatusError } from '../src/core/error.ts'
 import type { Signer } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import { issuingKeyId, leafSpiffeId } from '../src/core/path-validation.ts'
@@ -23,7 +24,7 @@ export interface AgentIdentity extends Lifetime {
   readonly reattestable: boolean
 }
 
-/** @throws StatusError if the chain's leaf is no X509-SVID */
+/** @throws StatusError if the chain's leaf is no X509-SVID, or one for another key */
 export function identityOf(
   chain: readonly Uint8Array[],
   key: Signer,
@@ -31,6 +32,8 @@ export function identityOf(
   reattestable: boolean,
 ): AgentIdentity {
   const leaf = parseCertificate(chain[0]!)
+  if (!equalBytes(leaf.spki, key.publicKey))
+    throw new StatusError('INTERNAL', 'the server signed an agent SVID for another key')
   const last = chain.length === 1 ? leaf : parseCertificate(chain[chain.length - 1]!)
   return {
     spiffeId: leafSpiffeId(leaf),

@@ -4,6 +4,7 @@ import { silentLog } from '../src/core/log.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import type { AgentEntry } from './entry.ts'
 import { JwtCache, type JwtSvid } from './jwt-cache.ts'
+import { OutdatedError } from './outdated.ts'
 
 const START = 1_800_000_000
 
@@ -52,6 +53,38 @@ test('a token serves everybody who asks for the same audiences, in whatever orde
   expect(await fetch(['b', 'a'])).toBe('token-1')
   expect(await fetch(['a'])).toBe('token-2')
   expect(calls).toHaveLength(2)
+})
+
+test('audiences that read alike when joined are not the same', async () => {
+  const { fetch } = setUp()
+  expect(await fetch(['a\0b'])).toBe('token-1')
+  expect(await fetch(['a', 'b'])).toBe('token-2')
+})
+
+test.each([
+  ['another entry', entry('f')],
+  ['a later state of the entry', entry('e', { revisionNumber: 1 })],
+  ['an entry that has its id again', entry('e', { createdAt: 1 })],
+  ['another SPIFFE ID', entry('e', { spiffeId: parseSpiffeId('spiffe://example.org/other') })],
+])('a token is not for %s', async (_title, other) => {
+  const { fetch } = setUp()
+  expect(await fetch(['a'])).toBe('token-1')
+  expect(await fetch(['a'], other)).toBe('token-2')
+})
+
+test('a token that was signed for another state of the entry is no reason to serve the old one', async () => {
+  const { fetch, time, server } = setUp()
+  await fetch(['a'])
+  time.now += 200
+  server.fail = new OutdatedError('the server signed for "spiffe://example.org/other"')
+  await expect(fetch(['a'])).rejects.toThrow('the server signed for')
+})
+
+test('a token by a key that was tainted meanwhile is not kept', async () => {
+  const { cache, fetch } = setUp()
+  cache.taint(new Set(['key']))
+  expect(await fetch(['a'])).toBe('token-1')
+  expect(await fetch(['a'])).toBe('token-2')
 })
 
 test('it is renewed at half its life', async () => {

@@ -3,6 +3,7 @@ import { epochSeconds } from '../src/core/clock.ts'
 import { errorMessage, type StatusCode, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
 import type { AgentEntry } from './entry.ts'
+import { OutdatedError } from './outdated.ts'
 import { isRotationDue, type RotationRule } from './rotation-rule.ts'
 
 /** A signed token as the server gave it. */
@@ -37,11 +38,12 @@ const FINAL: ReadonlySet<StatusCode> = new Set([
   'UNIMPLEMENTED',
 ])
 
-/** JWT-SVIDs by SPIFFE ID and set of audiences; one request to the server however many workloads ask at once. */
+/** JWT-SVIDs by state of the entry and set of audiences; one request to the server however many workloads ask at once. */
 export class JwtCache {
   readonly #options: JwtCacheOptions
   /** In order of use, oldest first. */
   readonly #tokens = new Map<string, JwtSvid>()
+  readonly #taintedKeys = new Set<string>()
   readonly #inFlight = new Map<string, Promise<JwtSvid>>()
 
   constructor(options: JwtCacheOptions) {
@@ -57,8 +59,9 @@ export class JwtCache {
    * the server cannot be had, an unexpired cached token is good enough.
    */
   async fetch(entry: AgentEntry, audience: readonly string[]): Promise<JwtSvid> {
-    // The audience set is the key; jti promises a token of one's own, so such entries never share one.
-    const key = `${entry.spiffeId}\0${[...audience].sort().join('\0')}`
+    // All that the token depends on is the key. jti promises a token of one's own, so such entries never share one.
+    const { id, createdAt, revisionNumber, spiffeId } = entry
+    const key = JSON.stringify([id, createdAt, revisionNumber, spiffeId, ...[...audience].sort()])
     const { clock, random, log } = this.#options
     const cached = entry.jwtSvidIncludeJti ? undefined : this.#tokens.get(key)
     if (!cached) return this.#renew(key, entry, audience, MISS_TIMEOUT_MS)
@@ -73,6 +76,7 @@ export class JwtCache {
     try {
       return await this.#renew(key, entry, audience, usable ? this.#options.hitTimeoutMs : MISS_TIMEOUT_MS)
     } catch (error) {
+      if (error instanceof OutdatedError) throw error
       if (cached.expiresAt <= epochSeconds(clock)) {
         throw new StatusError(
           'UNAVAILABLE',
@@ -85,9 +89,10 @@ export class JwtCache {
     }
   }
 
-  /** Drops the tokens signed by these keys. @returns how many */
+  /** Drops the tokens signed by these keys, and keeps none that comes later. @returns how many were dropped */
   taint(keyIds: ReadonlySet<string>): number {
     let count = 0
+    for (const id of keyIds) this.#taintedKeys.add(id)
     for (const [key, svid] of this.#tokens) {
       if (!keyIds.has(svid.keyId)) continue
       this.#tokens.delete(key)
@@ -98,17 +103,15 @@ export class JwtCache {
 
   #renew(key: string, entry: AgentEntry, audience: readonly string[], timeoutMs: number): Promise<JwtSvid> {
     if (entry.jwtSvidIncludeJti) return this.#sign(entry, audience, timeoutMs)
-    // Two entries may share an ID but not the right to it, hence the entry in the key of what is under way.
-    const flight = `${entry.id}\0${key}`
-    let pending = this.#inFlight.get(flight)
+    let pending = this.#inFlight.get(key)
     if (!pending) {
       pending = this.#sign(entry, audience, timeoutMs)
         .then((svid) => {
-          this.#touch(key, svid)
+          if (!this.#taintedKeys.has(svid.keyId)) this.#touch(key, svid)
           return svid
         })
-        .finally(() => this.#inFlight.delete(flight))
-      this.#inFlight.set(flight, pending)
+        .finally(() => this.#inFlight.delete(key))
+      this.#inFlight.set(key, pending)
     }
     return pending
   }
@@ -120,7 +123,7 @@ export class JwtCache {
       return await sign(entry, audience, timeoutMs)
     } catch (error) {
       const left = deadline - clock.nowMs()
-      const final = !(error instanceof StatusError) || FINAL.has(error.code)
+      const final = !(error instanceof StatusError) || error instanceof OutdatedError || FINAL.has(error.code)
       if (final || left < 1000) throw error
       // Once more: a server that is restarting or rotating its key answers the second time.
       return sign(entry, audience, left)

@@ -57,7 +57,8 @@ function setUp(maxSize = 1000) {
     notBefore: time.now - 10,
     notAfter: time.now + 3600,
     rootKeyId: 'root',
-    revisionNumber: one.revisionNumber,
+    spiffeId: one.spiffeId,
+    signedFor: one,
     ...changes,
   })
   const sign = (...entries: readonly AgentEntry[]) => cache.store(new Map(entries.map((one) => [one.id, svid(one)])))
@@ -290,4 +291,85 @@ test('leaving removes every listener', async () => {
   stop.abort()
   expect((await next).done).toBe(true)
   expect(listeners).toBe(0)
+})
+
+const ADMIN = parseSpiffeId('spiffe://example.org/admin')
+const GUEST = parseSpiffeId('spiffe://example.org/guest')
+
+test('an entry that moves to another ID and other selectors takes no SVID along', async () => {
+  const { cache, apply, sign } = setUp()
+  const admin = entry('e', ['u:1'], { spiffeId: ADMIN })
+  apply([admin])
+  sign(admin)
+  const [former, later] = [follow(cache, ['u:1']), follow(cache, ['u:2'])]
+  await settle()
+  const guest = entry('e', ['u:2'], { spiffeId: GUEST, revisionNumber: 1 })
+  apply([guest])
+  await settle()
+  expect(former.ids()).toEqual([])
+  expect(later.ids()).toEqual([])
+  expect(cache.current(['u:2']).identities).toEqual([])
+  expect(cache.svidCount).toBe(0)
+  expect(needed(cache)).toEqual(['e'])
+  sign(guest)
+  await settle()
+  expect(later.updates.at(-1)!.identities.map(({ svid: { spiffeId } }) => spiffeId)).toEqual([GUEST])
+  await Promise.all([former.stop(), later.stop()])
+})
+
+test('an SVID that was under way when its entry moved to another ID is not kept', () => {
+  const { cache, apply, svid } = setUp()
+  const admin = entry('e', ['u:1'], { spiffeId: ADMIN })
+  apply([admin])
+  const underWay = svid(admin)
+  apply([entry('e', ['u:1'], { spiffeId: GUEST, revisionNumber: 1 })])
+  cache.store(new Map([['e', underWay]]))
+  expect(cache.current(['u:1']).identities).toEqual([])
+  expect(cache.svidCount).toBe(0)
+  expect(needed(cache)).toEqual(['e'])
+})
+
+test('an SVID that was under way when its entry changed otherwise is served, and signed anew', () => {
+  const { cache, apply, svid } = setUp()
+  const before = entry('e', ['u:1'])
+  apply([before])
+  const underWay = svid(before)
+  apply([entry('e', ['u:1'], { revisionNumber: 1 })])
+  cache.store(new Map([['e', underWay]]))
+  expect(cache.current(['u:1']).identities).toHaveLength(1)
+  expect(needed(cache)).toEqual(['e'])
+})
+
+test.each([
+  ['its time of creation', { createdAt: START + 1 }],
+  ['its hint', { hint: 'h' }],
+  ['its revision', { revisionNumber: 1 }],
+])('an entry whose id is used again is signed anew if only %s is another one', (_title, changes) => {
+  const { cache, apply, sign } = setUp()
+  const first = entry('e', ['u:1'])
+  apply([first])
+  sign(first)
+  apply([entry('e', ['u:1'], changes)])
+  expect(needed(cache)).toEqual(['e'])
+})
+
+test('selectors that read alike when joined are not the same', () => {
+  const { cache, apply } = setUp()
+  apply([entry('a', ['u:1', 'u:2'])])
+  expect(cache.matching(['u:1\0u:2'])).toEqual([])
+  expect(cache.matching(['u:1', 'u:2'])).toHaveLength(1)
+})
+
+test('whoever federated with a trust domain has its bundle no more when the entry lets go of it', async () => {
+  const { cache, apply, sign, own } = setUp()
+  const federating = entry('e', ['u:1'], { federatesWith: [OTHER] })
+  apply([federating], [own, bundle(OTHER)])
+  sign(federating)
+  const workload = follow(cache, ['u:1'])
+  await settle()
+  expect(workload.updates.at(-1)!.federatedBundles).toHaveLength(1)
+  apply([entry('e', ['u:1'])], [own, bundle(OTHER)])
+  await settle()
+  expect(workload.updates.at(-1)!.federatedBundles).toEqual([])
+  await workload.stop()
 })

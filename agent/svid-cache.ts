@@ -2,12 +2,15 @@ import type { Bundle } from '../src/core/bundle.ts'
 import type { Clock, EpochSeconds } from '../src/core/clock.ts'
 import { epochSeconds } from '../src/core/clock.ts'
 import type { Log } from '../src/core/log.ts'
+import type { SpiffeId } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
-import type { AgentEntry } from './entry.ts'
+import { type AgentEntry, sameTexts } from './entry.ts'
 import { isRotationDue, type RotationRule } from './rotation-rule.ts'
 
 /** A signed X.509-SVID with its key, as workloads get it. */
 export interface WorkloadSvid {
+  /** Of the leaf. */
+  readonly spiffeId: SpiffeId
   /** DER certificates, leaf first, root not included. */
   readonly chain: readonly Uint8Array[]
   /** PKCS#8 DER. Never logged, never written to disk. */
@@ -16,8 +19,8 @@ export interface WorkloadSvid {
   readonly notAfter: EpochSeconds
   /** Authority key identifier (hex) of the chain's last certificate: names the root it leads to. */
   readonly rootKeyId: string
-  /** Revision of the entry it was made for. */
-  readonly revisionNumber: number
+  /** The entry as it was when this was asked for. */
+  readonly signedFor: AgentEntry
 }
 
 export interface Identity {
@@ -69,6 +72,9 @@ const IDLE_GROUPS_KEPT = 512
 
 /**
  * Entries, their SVIDs and the bundles of one agent, and who waits for changes of them.
+ *
+ * An SVID is kept and served under an entry only while its SPIFFE ID is the entry's. One that was signed for an earlier state of the
+ * entry is signed anew, and served until then.
  *
  * Nothing here calls the server: `needed()` says what is to be signed, `store()` takes the result, `apply()` the outcome of a
  * sync. `onMiss` is called when a subscriber waits for an SVID that is not there.
@@ -125,9 +131,10 @@ export class SvidCache {
       const cached = this.#entries.get(entry.id)
       if (cached?.entry === entry) continue
       if (cached) {
-        // A change of the revision alone shows when the new SVID arrives.
+        // Other changes show when the new SVID arrives.
         if (differs(cached.entry, entry)) changed.push(cached.entry, entry)
         this.#unindex(cached.entry)
+        if (cached.entry.spiffeId !== entry.spiffeId) this.#dropSvid(cached)
         cached.entry = entry
         this.#forgetMatches(entry)
       } else {
@@ -141,8 +148,8 @@ export class SvidCache {
   }
 
   /**
-   * Entries to sign now, those that somebody waits for first: no SVID yet and wanted, due for renewal, signed for an older
-   * revision, or leading to a tainted root.
+   * Entries to sign now, those that somebody waits for first: no SVID yet and wanted, due for renewal, signed for an earlier
+   * state of the entry, or leading to a tainted root.
    *
    * @param except ids to leave out
    */
@@ -155,7 +162,7 @@ export class SvidCache {
       const { entry, svid } = cached
       if (except.has(entry.id)) continue
       if (svid) {
-        const due = cached.tainted || svid.revisionNumber !== entry.revisionNumber
+        const due = cached.tainted || svid.signedFor !== entry
         if (due || isRotationDue(svid, now, this.#options.rotation)) (svid.notAfter <= now ? urgent : later).push(entry)
       } else if (this.#hasSubscriber(entry)) {
         urgent.push(entry)
@@ -168,12 +175,15 @@ export class SvidCache {
     return urgent.concat(later).slice(0, limit)
   }
 
-  /** Keeps freshly signed SVIDs by entry id and tells those who wait. Ids that are gone by now are dropped. */
+  /**
+   * Keeps freshly signed SVIDs by entry id and tells those who wait. What belongs to no entry any more is dropped: ids that are gone, and
+   * SVIDs for an ID that the entry no longer gives.
+   */
   store(svids: ReadonlyMap<string, WorkloadSvid>): void {
     const changed: AgentEntry[] = []
     for (const [id, svid] of svids) {
       const cached = this.#entries.get(id)
-      if (!cached) continue
+      if (cached?.entry.spiffeId !== svid.spiffeId) continue
       if (!cached.svid) {
         this.#svidCount += 1
         cached.lastAccess = this.#accesses
@@ -243,7 +253,7 @@ export class SvidCache {
 
   #group(selectors: readonly string[]): Group {
     const sorted = [...new Set(selectors)].sort()
-    const key = sorted.join('\0')
+    const key = JSON.stringify(sorted)
     let group = this.#groups.get(key)
     if (!group) {
       group = {
@@ -353,9 +363,15 @@ export class SvidCache {
   }
 
   #remove(cached: CachedEntry): void {
-    if (cached.svid) this.#svidCount -= 1
+    this.#dropSvid(cached)
     this.#unindex(cached.entry)
     this.#entries.delete(cached.entry.id)
+  }
+
+  #dropSvid(cached: CachedEntry): void {
+    if (!cached.svid) return
+    cached.svid = undefined
+    this.#svidCount -= 1
   }
 
   #index(entry: AgentEntry): void {
@@ -382,8 +398,7 @@ export class SvidCache {
       .sort((a, b) => a.lastAccess - b.lastAccess)
     for (const cached of idle) {
       if (this.#svidCount <= this.#options.maxSize) break
-      cached.svid = undefined
-      this.#svidCount -= 1
+      this.#dropSvid(cached)
       this.#forgetMatches(cached.entry)
     }
   }
@@ -393,10 +408,12 @@ function covers(group: Group, entry: AgentEntry): boolean {
   return entry.selectors.every((selector) => group.selectors.has(selector))
 }
 
+/** Whether a change decides who gets what, so that it cannot wait for a new SVID. */
 function differs(a: AgentEntry, b: AgentEntry): boolean {
   return (
-    a.selectors.join('\0') !== b.selectors.join('\0') ||
-    [...a.federatesWith].sort().join('\0') !== [...b.federatesWith].sort().join('\0')
+    a.spiffeId !== b.spiffeId ||
+    !sameTexts(a.selectors, b.selectors) ||
+    !sameTexts([...a.federatesWith].sort(), [...b.federatesWith].sort())
   )
 }
 

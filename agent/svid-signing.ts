@@ -1,33 +1,58 @@
-import { parseCertificate } from '../src/core/certificate.ts'
+import type { X509SVID } from '../proto/spire/api/types.ts'
+import type { Bundle } from '../src/core/bundle.ts'
+import { type Certificate, parseCertificate } from '../src/core/certificate.ts'
+import { type Clock, epochSeconds } from '../src/core/clock.ts'
 import { createCsr } from '../src/core/csr.ts'
-import { StatusError } from '../src/core/error.ts'
+import { equalBytes } from '../src/core/der.ts'
+import { errorMessage, StatusError } from '../src/core/error.ts'
 import { parseJwt } from '../src/core/jwt-svid.ts'
 import type { KeyType, Signer } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
-import { issuingKeyId } from '../src/core/path-validation.ts'
+import { issuingKeyId, leafSpiffeId, verifyPath } from '../src/core/path-validation.ts'
+import type { VerifySignature } from '../src/core/public-key.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import type { AgentEntry } from './entry.ts'
 import type { JwtSvid } from './jwt-cache.ts'
+import { OutdatedError } from './outdated.ts'
 import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { WorkloadSvid } from './svid-cache.ts'
 
+type WorkloadKey = Signer & { exportPrivateKey(): Uint8Array }
+
 /** A new key for one SVID. Its private part is what the workload gets. */
-export type NewWorkloadKey = (type: KeyType) => Promise<Signer & { exportPrivateKey(): Uint8Array }>
+export type NewWorkloadKey = (type: KeyType) => Promise<WorkloadKey>
 
 const MAX_BATCH = 500
+
+/** What an agent needs to judge what its server signed. */
+export interface SigningTrust {
+  /** The bundle of the own trust domain, as it is now. */
+  bundle(): Bundle | undefined
+  readonly clock: Clock
+  readonly verify: VerifySignature
+}
+
+export interface Signed {
+  /** By entry id; entries that the server did not sign, or not as asked, are missing. */
+  readonly svids: ReadonlyMap<string, WorkloadSvid>
+  /** Something came back that was signed for another state of an entry or of the bundle: a sync is due. */
+  readonly outdated: boolean
+}
 
 /** Gets X.509-SVIDs signed: as many at once as the server takes, fewer after it failed. */
 export class SvidSigning {
   readonly #newKey: NewWorkloadKey
   readonly #keyType: KeyType
+  readonly #trust: SigningTrust
   readonly #log: Log
   #limit = MAX_BATCH
 
-  constructor(newKey: NewWorkloadKey, keyType: KeyType, log: Log) {
+  constructor(newKey: NewWorkloadKey, keyType: KeyType, trust: SigningTrust, log: Log) {
     this.#newKey = newKey
     this.#keyType = keyType
+    this.#trust = trust
     this.#log = log
   }
 
@@ -36,8 +61,8 @@ export class SvidSigning {
     return this.#limit
   }
 
-  /** Signs SVIDs with new keys. Entries that the server did not sign are missing in the result. @throws StatusError */
-  async sign(connection: GrpcChannel, entries: readonly AgentEntry[]): Promise<ReadonlyMap<string, WorkloadSvid>> {
+  /** Signs SVIDs with new keys. @throws StatusError */
+  async sign(connection: GrpcChannel, entries: readonly AgentEntry[]): Promise<Signed> {
     const requests = await Promise.all(
       entries.map(async (entry) => {
         const key = await this.#newKey(this.#keyType)
@@ -54,28 +79,60 @@ export class SvidSigning {
       throw error
     }
     const svids = new Map<string, WorkloadSvid>()
+    const roots = parsedRoots(this.#trust.bundle())
+    let outdated = false
     for (const [index, { entry, key }] of requests.entries()) {
       const result = results[index]
-      const chain = result?.svid?.certChain ?? []
-      if (result?.status?.code !== 0 || chain.length === 0) {
+      try {
+        if (result?.status?.code !== 0) throw new StatusError('UNAVAILABLE', result?.status?.message ?? '')
+        svids.set(entry.id, await this.#checked(result.svid, entry, key, roots))
+      } catch (error) {
+        outdated ||= error instanceof OutdatedError
         this.#log.warn('Entry not signed', {
           entry_id: entry.id,
           spiffe_id: entry.spiffeId,
-          error: result?.status?.message ?? '',
+          error: errorMessage(error),
         })
-        continue
       }
-      const leaf = parseCertificate(chain[0]!)
-      svids.set(entry.id, {
-        chain,
-        privateKey: key.exportPrivateKey(),
-        notBefore: leaf.notBefore,
-        notAfter: leaf.notAfter,
-        rootKeyId: issuingKeyId(chain.length === 1 ? leaf : parseCertificate(chain[chain.length - 1]!)),
-        revisionNumber: entry.revisionNumber,
-      })
     }
-    return svids
+    return { svids, outdated }
+  }
+
+  /**
+   * What the server signed, if it is what was asked for: for the ID of the entry and no other, for the key that was sent, under a root of
+   * the bundle.
+   * @throws OutdatedError, StatusError
+   */
+  async #checked(
+    svid: X509SVID | undefined,
+    entry: AgentEntry,
+    key: WorkloadKey,
+    roots: readonly Certificate[],
+  ): Promise<WorkloadSvid> {
+    const chain = svid?.certChain ?? []
+    const [leaf, ...intermediates] = chain.map(parseCertificate)
+    if (!leaf) throw new StatusError('INTERNAL', 'the server sent no certificate')
+    const spiffeId = leafSpiffeId(leaf)
+    const named = svid?.id ? `spiffe://${svid.id.trustDomain}${svid.id.path}` : spiffeId
+    if (spiffeId !== entry.spiffeId || named !== spiffeId)
+      throw new OutdatedError(`the server signed for "${spiffeId}"`)
+    if (!equalBytes(leaf.spki, key.publicKey)) throw new StatusError('INTERNAL', 'the server signed another key')
+    // A clock that is off by a little must not take identities away: whether the SVID is of use now is for who uses it.
+    const at = Math.min(Math.max(epochSeconds(this.#trust.clock), leaf.notBefore), leaf.notAfter)
+    try {
+      await verifyPath({ leaf, intermediates, roots, at, verify: this.#trust.verify })
+    } catch (error) {
+      throw new OutdatedError(errorMessage(error), error)
+    }
+    return {
+      spiffeId,
+      chain,
+      privateKey: key.exportPrivateKey(),
+      notBefore: leaf.notBefore,
+      notAfter: leaf.notAfter,
+      rootKeyId: issuingKeyId(intermediates[intermediates.length - 1] ?? leaf),
+      signedFor: entry,
+    }
   }
 }
 
@@ -84,7 +141,23 @@ async function call(connection: GrpcChannel, params: { entryId: string; csr: Uin
   return reply.results
 }
 
-/** Gets a JWT-SVID signed. @throws StatusError */
+const rootsOfBundles = new WeakMap<Bundle, readonly Certificate[]>()
+
+function parsedRoots(bundle: Bundle | undefined): readonly Certificate[] {
+  if (!bundle) return []
+  let roots = rootsOfBundles.get(bundle)
+  if (!roots) {
+    roots = bundle.x509Authorities.map(({ der }) => parseCertificate(der))
+    rootsOfBundles.set(bundle, roots)
+  }
+  return roots
+}
+
+/**
+ * Gets a JWT-SVID signed, and makes sure that it is the one that was asked for: the subject is the ID of the entry, the audiences are
+ * those of the request, it ends when the server says.
+ * @throws OutdatedError, StatusError
+ */
 export async function signJwt(
   connection: GrpcChannel,
   entry: AgentEntry,
@@ -97,8 +170,22 @@ export async function signJwt(
     { timeoutMs },
   )
   if (!svid) throw new StatusError('INTERNAL', 'JWTSVID response missing SVID')
-  if (svid.issuedAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing issued at')
-  if (svid.expiresAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing expires at')
-  if (svid.issuedAt > svid.expiresAt) throw new StatusError('INTERNAL', 'JWTSVID response issued after it has expired')
-  return { token: svid.token, issuedAt: svid.issuedAt, expiresAt: svid.expiresAt, keyId: parseJwt(svid.token).keyId }
+  const { token, id, issuedAt, expiresAt } = svid
+  if (issuedAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing issued at')
+  if (expiresAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing expires at')
+  if (issuedAt > expiresAt) throw new StatusError('INTERNAL', 'JWTSVID response issued after it has expired')
+  const { claims, keyId } = parseJwt(token)
+  const named = id ? `spiffe://${id.trustDomain}${id.path}` : claims.sub
+  if (claims.sub !== entry.spiffeId || named !== claims.sub)
+    throw new OutdatedError(`the server signed for ${JSON.stringify(claims.sub)}`)
+  const audiences = typeof claims.aud === 'string' ? [claims.aud] : claims.aud
+  if (!Array.isArray(audiences) || !sameMembers(audiences, audience))
+    throw new StatusError('INTERNAL', 'the server signed for other audiences')
+  if (claims.exp !== expiresAt) throw new StatusError('INTERNAL', 'the token ends at another time than the server says')
+  return { token, issuedAt, expiresAt, keyId }
+}
+
+function sameMembers(a: readonly unknown[], b: readonly unknown[]): boolean {
+  const [inA, inB] = [new Set(a), new Set(b)]
+  return inA.size === inB.size && a.every((member) => inB.has(member))
 }

@@ -1,11 +1,11 @@
 import type { EntryRevision } from '../proto/spire/api/server/entry/v1.ts'
-import type { Entry as WireEntry } from '../proto/spire/api/types.ts'
+import type { Bundle as WireBundle, Entry as WireEntry } from '../proto/spire/api/types.ts'
 import type { Bundle } from '../src/core/bundle.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
-import { type AgentEntry, ENTRY_MASK, parseEntry } from './entry.ts'
+import { type AgentEntry, ENTRY_MASK, parseEntry, sameEntry } from './entry.ts'
 import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import { parseBundle, sameBundle } from './wire.ts'
@@ -43,7 +43,8 @@ export async function synchronise(
       : fetchEntries(connection, known.entries, options.log),
   )
   const bundles = new Map<TrustDomain, Bundle>()
-  const own = parseBundle(
+  const own = bundleOf(
+    options.trustDomain,
     await failingWith('failed to fetch bundle', connection.unary(SERVER.getBundle, { outputMask: undefined }, TIMEOUT)),
   )
   bundles.set(options.trustDomain, kept(known.bundles, own))
@@ -62,6 +63,16 @@ export async function synchronise(
   return { entries, bundles }
 }
 
+/** Reads the answer to a question for the bundle of a trust domain. @throws StatusError INTERNAL if it is another one's */
+function bundleOf(trustDomain: TrustDomain, answer: WireBundle): Bundle {
+  const bundle = parseBundle(answer)
+  if (bundle.trustDomain === trustDomain) return bundle
+  throw new StatusError(
+    'INTERNAL',
+    `the server sent the bundle of "${bundle.trustDomain}" instead of the one of "${trustDomain}"`,
+  )
+}
+
 function kept(known: ReadonlyMap<TrustDomain, Bundle>, fresh: Bundle): Bundle {
   const before = known.get(fresh.trustDomain)
   return before && sameBundle(before, fresh) ? before : fresh
@@ -73,7 +84,8 @@ async function fetchFederated(
   log: Log,
 ): Promise<Bundle | undefined> {
   try {
-    return parseBundle(
+    return bundleOf(
+      trustDomain,
       await connection.unary(SERVER.getFederatedBundle, { trustDomain, outputMask: undefined }, TIMEOUT),
     )
   } catch (error) {
@@ -166,15 +178,6 @@ function collect(
     }
   }
   return entries
-}
-
-function sameEntry(a: AgentEntry, b: AgentEntry): boolean {
-  return (
-    a.revisionNumber === b.revisionNumber &&
-    a.createdAt === b.createdAt &&
-    a.spiffeId === b.spiffeId &&
-    a.selectors.join() === b.selectors.join()
-  )
 }
 
 async function failingWith<T>(message: string, work: Promise<T>): Promise<T> {

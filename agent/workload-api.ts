@@ -27,6 +27,7 @@ import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { type Call, EncodedMessage, type Method, serverStream, unary } from '../src/rpc/method.ts'
 import { type AgentEntry, dropDuplicateHints } from './entry.ts'
 import type { JwtCache } from './jwt-cache.ts'
+import { OutdatedError } from './outdated.ts'
 import type { SvidCache, WorkloadUpdate } from './svid-cache.ts'
 
 /** What the Workload API answers from. Nothing here calls the server except a JWT that is not in the cache. */
@@ -34,6 +35,8 @@ export interface WorkloadApi {
   readonly trustDomain: TrustDomain
   readonly cache: SvidCache
   readonly jwts: JwtCache
+  /** Brings the agent in step with its server; resolves when it is. */
+  resync(): Promise<void>
   /** Selectors of the process behind a call. @throws StatusError UNAVAILABLE */
   attest(call: Call): Promise<readonly string[]>
   readonly allowUnauthenticatedVerifiers: boolean
@@ -130,21 +133,42 @@ async function fetchJwtSvid(api: WorkloadApi, request: JWTSVIDRequest, call: Cal
   if (request.audience.length === 0) throw new StatusError('INVALID_ARGUMENT', 'audience must be specified')
   const wanted = request.spiffeId === '' ? undefined : requestedId(request.spiffeId)
   const selectors = await api.attest(call)
-  const entries = visible(api, api.cache.matching(selectors), (entry) => entry).filter(
-    (entry) => wanted === undefined || entry.spiffeId === wanted,
-  )
-  if (entries.length === 0) throw noIdentity(api, call, 'FetchJWTSVID', selectors)
-  const svids = await Promise.all(
-    entries.map(async (entry) => {
-      try {
-        const { token } = await api.jwts.fetch(entry, request.audience)
-        return { spiffeId: entry.spiffeId, svid: token, hint: entry.hint }
-      } catch (error) {
-        throw new StatusError('UNAVAILABLE', `could not fetch JWT-SVID: ${errorMessage(error)}`, { cause: error })
-      }
-    }),
-  )
-  return { svids }
+  const tokens = async (): Promise<JWTSVIDResponse> => {
+    const entries = visible(api, api.cache.matching(selectors), (entry) => entry).filter(
+      (entry) => wanted === undefined || entry.spiffeId === wanted,
+    )
+    if (entries.length === 0) throw noIdentity(api, call, 'FetchJWTSVID', selectors)
+    const svids = await Promise.all(
+      entries.map(async (entry) => {
+        try {
+          const { token } = await api.jwts.fetch(entry, request.audience)
+          return { spiffeId: entry.spiffeId, svid: token, hint: entry.hint }
+        } catch (error) {
+          throw new StatusError('UNAVAILABLE', `could not fetch JWT-SVID: ${errorMessage(error)}`, { cause: error })
+        }
+      }),
+    )
+    return { svids }
+  }
+  try {
+    return await tokens()
+  } catch (error) {
+    if (!(error instanceof StatusError && error.cause instanceof OutdatedError)) throw error
+    // The entry was changed on the server a moment ago: what the caller is entitled to now is known after a sync.
+    await inTime(api.resync(), RESYNC_PATIENCE_MS, call.signal)
+    return await tokens()
+  }
+}
+
+const RESYNC_PATIENCE_MS = 5_000
+
+/** Waits for work, but no longer than that. */
+function inTime(work: Promise<void>, patienceMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, patienceMs)
+    signal.addEventListener('abort', () => resolve(), { once: true })
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 function requestedId(text: string) {

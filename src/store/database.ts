@@ -34,6 +34,8 @@ export interface Decision<T> {
 
 /** The driver with the rules all stores share: one writer at a time, and the change log in the same batch. */
 export interface Database {
+  /** Unix seconds. */
+  nowSeconds(): number
   run(statement: Statement): Promise<readonly Row[]>
   /**
    * Reads, decides, writes. Concurrent writes of this process wait for each other; a write of another process between
@@ -175,6 +177,7 @@ export function createDatabase(driver: SqlDriver, options: DatabaseOptions): Dat
   }
 
   const databaseWith = (guard?: Guard): Database => ({
+    nowSeconds,
     run: driver.run,
     write(decide) {
       const done = tail.then(() => attempt(decide, guard))

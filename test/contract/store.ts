@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Bundle } from '../../src/core/bundle.ts'
+import { epochSeconds, systemClock } from '../../src/core/clock.ts'
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts'
 import type { Change, MatchBehavior, NewEntry, Store } from '../../src/core/store.ts'
 import { parseTrustDomainName } from '../../src/core/trust-domain.ts'
@@ -430,6 +431,34 @@ export function storeSuite(open: () => Promise<Store>): void {
     } else await bundles.delete(ONE, mode)
     expect((await bundles.get(ONE)) === undefined).toBe(outcome === 'gone')
     expect(await entries.count({})).toBe(left)
+  })
+
+  test('an entry that is dissociated from a bundle has another revision, and does not get the next bundle of that name', async () => {
+    const { bundles, entries, changes } = await open()
+    await bundles.create(bundle(ONE))
+    await entries.create([entry({ id: 'a', federatesWith: [ONE] }), entry({ id: 'b', spiffeId: id('b') })], NOW)
+    const told: Change[] = []
+    changes.subscribe((news) => told.push(...news))
+    await bundles.delete(ONE, 'dissociate')
+    await bundles.create(bundle(ONE))
+    expect(await entries.get('a')).toMatchObject({ revisionNumber: 1, federatesWith: [] })
+    expect(await entries.get('b')).toMatchObject({ revisionNumber: 0 })
+    expect(told).toMatchObject([{}, { key: 'a', entry: { revisionNumber: 1, federatesWith: [] } }, {}])
+  })
+
+  test('an id that is used again within a second has another time of creation each time', async () => {
+    const { entries } = await open()
+    const times = new Set<number>()
+    const now = epochSeconds(systemClock)
+    for (let round = 0; round < 4; round++) {
+      await entries.create([entry({ id: 'a' })], now)
+      times.add((await entries.get('a'))!.createdAt)
+      await entries.delete('a')
+    }
+    expect(times.size).toBe(4)
+    expect(Math.min(...times)).toBe(now)
+    await entries.create([entry({ id: 'b' })], now)
+    expect(await entries.get('b')).toMatchObject({ createdAt: now })
   })
 
   test('relationships and journals are kept', async () => {

@@ -112,6 +112,7 @@ export async function runAgent(
       bootstrapRoots: () => bootstrapRoots(options),
       newWorkloadKey: generateSigner,
       connect: serverConnections(options, verify),
+      verify,
       clock,
       random,
       log,
@@ -166,6 +167,7 @@ async function serveWorkloads(
     trustDomain: options.trustDomain,
     cache: agent.cache,
     jwts: agent.jwts,
+    resync: () => agent.resync(),
     async attest(call: Call) {
       const watch = call.peer.via === 'local' && call.peer.process ? watchOf(call.peer.process) : undefined
       if (!watch) throw new StatusError('INTERNAL', 'peer tracker watcher missing from context')

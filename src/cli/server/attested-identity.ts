@@ -80,6 +80,7 @@ async function runOnce(options: AttestedIdentityOptions, take: TakeIdentity, sig
         bootstrapRoots: () => bootstrapRoots({ ...server, bootstrap: source.bootstrap }),
         newWorkloadKey: generateSigner,
         connect: serverConnections(server, verify),
+        verify,
         clock,
         random,
         log,

@@ -25,6 +25,9 @@ const UPSERT_BUNDLE = `INSERT INTO bundles (trust_domain, sequence_number, refre
 const SELECT_FEDERATED = `${SELECT_ENTRY} WHERE e.id IN (SELECT l.registered_entry_id
   FROM federated_registration_entries AS l JOIN bundles AS b ON b.id = l.bundle_id WHERE b.trust_domain = ?1)
   ORDER BY e.id`
+const RAISE_REVISIONS = `UPDATE registered_entries SET revision_number = revision_number + 1
+  WHERE id IN (SELECT l.registered_entry_id FROM federated_registration_entries AS l
+  JOIN bundles AS b ON b.id = l.bundle_id WHERE b.trust_domain = ?1)`
 
 /** Bundles of the own and of foreign trust domains. */
 export function bundleStore(database: Database): BundleStore {
@@ -79,15 +82,19 @@ export function bundleStore(database: Database): BundleStore {
           const text = `datastore-sql: cannot delete bundle; federated with ${federated.length} registration entries`
           throw new StatusError('FAILED_PRECONDITION', text)
         }
+        // Whoever knows an entry by its revision must learn that it trusts less.
         const unlinked = (entry: Entry): Entry => ({
           ...entry,
+          revisionNumber: entry.revisionNumber + 1,
           federatesWith: entry.federatesWith.filter((name) => name !== trustDomain),
         })
         const removal: NewChange = { kind: 'bundle', key: trustDomain, bundle: null }
         return {
           // Links between entries and the bundle go with the row of either.
           statements: [
-            ...(mode === 'delete' ? deleteEntries(federated) : []),
+            ...(mode === 'delete'
+              ? deleteEntries(federated, database.nowSeconds())
+              : [{ sql: RAISE_REVISIONS, args: [id] }]),
             { sql: 'DELETE FROM bundles WHERE trust_domain = ?1', args: [id] },
           ],
           changes: [

@@ -16,6 +16,7 @@ import {
   insertEntries,
   SELECT_ENTRY,
   SELECT_ENTRY_STATE,
+  timesOfDeleted,
   updateEntry,
 } from './entry-rows.ts'
 import { Conditions, matchSql, paged, pageStatement } from './paging.ts'
@@ -76,7 +77,11 @@ export function entryStore(database: Database): EntryStore {
       database.write(async (run) => {
         const entry = await get(run, id)
         const removed = entry ? [entry] : []
-        return { statements: deleteEntries(removed), changes: removed.map(entryRemoval), result: entry }
+        return {
+          statements: deleteEntries(removed, database.nowSeconds()),
+          changes: removed.map(entryRemoval),
+          result: entry,
+        }
       }),
 
     authorized: (agentId, selectors) => authorizedEntries(database.run, agentId, selectors),
@@ -85,7 +90,11 @@ export function entryStore(database: Database): EntryStore {
       database.write(async (run) => {
         const sql = `${SELECT_ENTRY} WHERE e.expiry > 0 AND e.expiry < ?1 ORDER BY e.id`
         const expired = (await run({ sql, args: [now] })).map(decodeEntry)
-        return { statements: deleteEntries(expired), changes: expired.map(entryRemoval), result: expired }
+        return {
+          statements: deleteEntries(expired, database.nowSeconds()),
+          changes: expired.map(entryRemoval),
+          result: expired,
+        }
       }),
   }
 }
@@ -105,6 +114,8 @@ function knownPage(rows: readonly Row[], page: Page, known: ReadonlyMap<string, 
 interface Stored {
   readonly byFingerprint: Map<number, Entry[]>
   readonly ids: Set<string>
+  /** Of ids that were deleted right after they were created: the least time of creation that tells a new entry from the old one. */
+  readonly freeFrom: ReadonlyMap<string, number>
   readonly bundles: ReadonlySet<string>
 }
 
@@ -123,11 +134,12 @@ async function readBeforeCreate(run: SqlDriver['run'], entries: readonly NewEntr
           })
         ).map((row) => row.entry_id as string),
   )
+  const freeFrom = await timesOfDeleted(run, given)
   const bundles = await bundlesAmong(
     run,
     entries.flatMap((entry) => entry.federatesWith),
   )
-  return { byFingerprint, ids, bundles }
+  return { byFingerprint, ids, freeFrom, bundles }
 }
 
 function createOne(fields: NewEntry, now: number, stored: Stored): CreateEntryResult {
@@ -151,7 +163,7 @@ function createOne(fields: NewEntry, now: number, stored: Stored): CreateEntryRe
     ...written(fields),
     id: fields.id === '' ? crypto.randomUUID() : fields.id,
     revisionNumber: 0,
-    createdAt: now,
+    createdAt: Math.max(now, stored.freeFrom.get(fields.id) ?? 0),
   }
   remember(stored.byFingerprint, entry)
   stored.ids.add(entry.id)

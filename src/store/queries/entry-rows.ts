@@ -1,3 +1,4 @@
+import type { EpochSeconds } from '../../core/clock.ts'
 import type { Entry } from '../../core/entry.ts'
 import type { Selector } from '../../core/selector.ts'
 import type { SpiffeId } from '../../core/spiffe-id.ts'
@@ -146,11 +147,41 @@ export function updateEntry(before: Entry, after: Entry): Statement[] {
   return [...statements, ...insertParts([changed])]
 }
 
-/** Removes entries; the rows that hang on them go with them. */
-export function deleteEntries(entries: readonly Entry[]): Statement[] {
+/**
+ * Removes entries; the rows that hang on them go with them. An id that is used again must have another time of creation, by which agents
+ * know that it is another entry: of entries that go as soon as they came, the next free second is kept.
+ */
+export function deleteEntries(entries: readonly Entry[], now: EpochSeconds): Statement[] {
   if (entries.length === 0) return []
+  const young = entries.filter(({ createdAt }) => createdAt > now - CLOCKS_DIFFER_SECONDS)
   const sql = 'DELETE FROM registered_entries WHERE entry_id IN (SELECT value FROM json_each(?1))'
-  return [{ sql, args: [JSON.stringify(entries.map((entry) => entry.id))] }]
+  return [
+    { sql, args: [JSON.stringify(entries.map((entry) => entry.id))] },
+    ...(young.length === 0
+      ? []
+      : [
+          { sql: REMEMBER_TIMES, args: [JSON.stringify(young.map(({ id, createdAt }) => [useOf(id), createdAt + 1]))] },
+        ]),
+  ]
+}
+
+/** Clocks of servers on one database may differ by as much. */
+const CLOCKS_DIFFER_SECONDS = 60
+const REMEMBER_TIMES = `INSERT INTO uses (key, expires_at)
+  SELECT value ->> 0, CAST(value ->> 1 AS BIGINT) FROM json_each(?1) WHERE true
+  ON CONFLICT (key) DO UPDATE SET expires_at = excluded.expires_at`
+const useOf = (id: string) => `deleted entry ${id}`
+
+/** Of these ids, those that were deleted a moment ago, and the first time of creation that they may have again. */
+export async function timesOfDeleted(
+  run: SqlDriver['run'],
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, EpochSeconds>> {
+  if (ids.length === 0) return new Map()
+  const byUse = new Map(ids.map((id) => [useOf(id), id]))
+  const sql = 'SELECT key, expires_at FROM uses WHERE key IN (SELECT value FROM json_each(?1))'
+  const rows = await run({ sql, args: [JSON.stringify([...byUse.keys()])] })
+  return new Map(rows.map((row) => [byUse.get(row.key as string)!, Number(row.expires_at)]))
 }
 
 /** The change row of an entry after a write. */

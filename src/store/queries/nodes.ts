@@ -108,7 +108,7 @@ export function nodeStore(database: Database): NodeStore {
         if (!node) throw recordNotFound()
         const aliases = node.attestationType === 'join_token' ? await aliasEntries(run, id) : []
         return {
-          statements: [...deleteNodes([id]), ...deleteEntries(aliases)],
+          statements: [...deleteNodes([id]), ...deleteEntries(aliases, database.nowSeconds())],
           changes: [nodeChange(id, null), ...aliases.map(entryRemoval)],
           result: { deletedEntries: aliases },
         }

@@ -1,0 +1,165 @@
+import { expect, test } from 'vitest'
+import { parseCsr } from '../src/core/csr.ts'
+import { jwtSigner, signClaims } from '../src/core/jwt-svid.ts'
+import { silentLog } from '../src/core/log.ts'
+import { parseSpiffeId, pathOf, trustDomainOf } from '../src/core/spiffe-id.ts'
+import { parseTrustDomainName } from '../src/core/trust-domain.ts'
+import { generateSigner, type MemorySigner, nodeVerifier } from '../src/plugins/signer.ts'
+import type { GrpcChannel } from '../src/transport/grpc-client.ts'
+import { AT, type Made, makeCertificate, type OddCertificate } from '../test/support/x509.ts'
+import type { AgentEntry } from './entry.ts'
+import { OutdatedError } from './outdated.ts'
+import { SvidSigning, signJwt } from './svid-signing.ts'
+
+const TD = parseTrustDomainName('example.org')
+const ADMIN = parseSpiffeId('spiffe://example.org/admin')
+const ENTRY: AgentEntry = {
+  id: 'e',
+  spiffeId: ADMIN,
+  selectors: ['u:1'],
+  federatesWith: [],
+  admin: false,
+  downstream: false,
+  revisionNumber: 0,
+  storeSvid: false,
+  hint: '',
+  createdAt: 0,
+  disableX509SvidPrefetch: false,
+  jwtSvidIncludeJti: false,
+}
+
+/** A server that answers what it is told to. */
+function answering(answer: (request: never) => Promise<unknown> | unknown): GrpcChannel {
+  return {
+    unary: async (_, request) => (await answer(request as never)) as never,
+    serverStream: () => {
+      throw new Error('not asked for')
+    },
+    bidi: () => {
+      throw new Error('not asked for')
+    },
+    close() {},
+  }
+}
+
+async function setUp() {
+  const root = await makeCertificate({ name: 'root', ca: true, uris: ['spiffe://example.org'] })
+  const bundle = {
+    trustDomain: TD,
+    x509Authorities: [{ der: root.der, tainted: false }],
+    jwtAuthorities: [],
+    witAuthorities: [],
+    refreshHintSeconds: 0,
+    sequenceNumber: 0,
+  }
+  const keys: MemorySigner[] = []
+  const signing = new SvidSigning(
+    async (type) => {
+      const key = await generateSigner(type)
+      keys.push(key)
+      return key
+    },
+    'ec-p256',
+    { bundle: () => bundle, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() },
+    silentLog,
+  )
+  /** Signs what the agent sends, but for what is said differently. */
+  const sign = (says: Partial<OddCertificate> = {}, issuer: Made = root, id: string = ADMIN) =>
+    signing.sign(
+      answering(async () => ({
+        results: [
+          {
+            status: { code: 0, message: '' },
+            svid: {
+              certChain: [(await makeCertificate({ name: '', uris: [ADMIN], key: keys[0]!, ...says }, issuer)).der],
+              id: { trustDomain: trustDomainOf(parseSpiffeId(id)), path: pathOf(parseSpiffeId(id)) },
+              expiresAt: 0,
+              hint: '',
+            },
+          },
+        ],
+      })),
+      [ENTRY],
+    )
+  return { root, sign, signing, keys }
+}
+
+test('an SVID that was signed as asked is kept with its key and the entry that it was asked for', async () => {
+  const { sign, keys } = await setUp()
+  const { svids, outdated } = await sign()
+  expect(outdated).toBe(false)
+  expect(svids.get('e')).toMatchObject({ spiffeId: ADMIN, signedFor: ENTRY })
+  expect(svids.get('e')!.privateKey).toEqual(keys[0]!.exportPrivateKey())
+})
+
+test('a clock that is off by hours takes no identity away', async () => {
+  const { sign } = await setUp()
+  expect((await sign({ notBefore: AT + 1800, notAfter: AT + 3600 })).svids.size).toBe(1)
+  expect((await (await setUp()).sign({ notBefore: AT - 3600, notAfter: AT - 1800 })).svids.size).toBe(1)
+})
+
+const GUEST = 'spiffe://example.org/guest'
+const stranger = await makeCertificate({ name: 'root', ca: true })
+
+test.each<[string, boolean, Partial<OddCertificate>, Made?, string?]>([
+  ['for another ID', true, { uris: [GUEST] }],
+  ['with a second ID', false, { uris: [ADMIN, GUEST] }],
+  ['without an ID', false, { uris: [] }],
+  ['under another name than the answer says', true, {}, undefined, GUEST],
+  ['for another key', false, { key: await generateSigner('ec-p256') }],
+  ['as a CA', false, { ca: true }],
+  ['under a root that is not in the bundle', true, {}, stranger],
+])('an SVID that was signed %s counts as unsigned', async (_title, wanted, says, issuer, id) => {
+  const { sign, root } = await setUp()
+  const { svids, outdated } = await sign(says, issuer ?? root, id)
+  expect(svids.size).toBe(0)
+  expect(outdated).toBe(wanted)
+})
+
+test('an answer that refuses, or is missing, leaves the entry unsigned', async () => {
+  const { signing } = await setUp()
+  const refusal = { results: [{ status: { code: 5, message: 'entry not found' }, svid: undefined }] }
+  for (const answer of [refusal, { results: [] }, { results: [{ status: { code: 0, message: '' } }] }]) {
+    expect(
+      await signing.sign(
+        answering(() => answer),
+        [ENTRY],
+      ),
+    ).toEqual({ svids: new Map(), outdated: false })
+  }
+})
+
+test('what is sent is a CSR for the ID of the entry', async () => {
+  const { signing, keys } = await setUp()
+  let csr: Uint8Array | undefined
+  await signing.sign(
+    answering(({ params }: { params: { entryId: string; csr: Uint8Array }[] }) => {
+      csr = params[0]!.csr
+      return { results: [] }
+    }),
+    [ENTRY],
+  )
+  expect(parseCsr(csr!)).toMatchObject({ uris: [ADMIN], spki: keys[0]!.publicKey })
+})
+
+test.each([
+  ['as asked', {}, {}, undefined],
+  ['with one audience as text', { aud: 'a' }, {}, undefined],
+  ['for another subject', { sub: GUEST }, {}, 'outdated'],
+  ['without a subject', { sub: undefined }, {}, 'outdated'],
+  ['under another name than the answer says', {}, { id: { trustDomain: 'example.org', path: '/guest' } }, 'outdated'],
+  ['for other audiences', { aud: ['b'] }, {}, 'the server signed for other audiences'],
+  ['for one audience more', { aud: ['a', 'b'] }, {}, 'the server signed for other audiences'],
+  ['for no audience', { aud: undefined }, {}, 'the server signed for other audiences'],
+  ['until another time', { exp: AT + 301 }, {}, 'the token ends at another time than the server says'],
+  ['without an end', {}, { expiresAt: 0 }, 'JWTSVID response missing expires at'],
+])('a JWT-SVID that was signed %s', async (_title, claims, says, error) => {
+  const key = jwtSigner(await generateSigner('ec-p256'), 'k')
+  const token = await signClaims({ sub: ADMIN, aud: ['a'], exp: AT + 300, iat: AT, ...claims }, key)
+  const id = { trustDomain: 'example.org', path: '/admin' }
+  const connection = answering(() => ({ svid: { token, id, issuedAt: AT, expiresAt: AT + 300, hint: '', ...says } }))
+  const signed = signJwt(connection, ENTRY, ['a'], 1000)
+  if (error === undefined) expect(await signed).toEqual({ token, issuedAt: AT, expiresAt: AT + 300, keyId: 'k' })
+  else if (error === 'outdated') await expect(signed).rejects.toBeInstanceOf(OutdatedError)
+  else await expect(signed).rejects.toThrow(error)
+})
