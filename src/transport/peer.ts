@@ -1,12 +1,15 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { PeerProcess } from '../core/plugin.ts'
 
-/** A process on the other end of a connection, held so that a new process with its number is noticed. */
+/** The process that made a connection, held so that another one with its number, or with other rights, is noticed. */
 export interface PeerWatch {
   readonly process: PeerProcess
-  /** @throws StatusError UNAUTHENTICATED if the process is gone or its number belongs to another one */
+  /**
+   * @throws StatusError UNAUTHENTICATED if the process is gone, its number belongs to another one, or it runs as another user or group
+   *   than when it connected
+   */
   assertAlive(): void
 }
 
@@ -19,6 +22,9 @@ export function watchOf(process: PeerProcess): PeerWatch | undefined {
 
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
+/** Linux 6.5 and later. */
+const SO_PEERPIDFD = 77
+const ENOPROTOOPT = 92
 
 /**
  * Loads koffi (once, about 10 ms) and gives a function that takes a connection's credentials and watches the process until the
@@ -27,9 +33,12 @@ const SO_PEERCRED = 17
 export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> {
   if (process.platform !== 'linux') throw new Error(`peer credentials are not supported on ${process.platform}`)
   const { default: koffi } = await import('koffi')
-  const getsockopt = koffi
-    .load(null)
-    .func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)')
+  const libc = koffi.load(null)
+  const getsockopt = libc.func(
+    'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
+  )
+  // Deno closes only what it opened itself.
+  const close = libc.func('int close(int fd)')
   return (socket) => {
     const fd = (socket as unknown as { _handle?: { fd: number } })._handle?.fd ?? -1
     const credentials = Buffer.alloc(12)
@@ -45,29 +54,53 @@ export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> 
     // 0: the peer lives in a PID namespace that we cannot see.
     if (peer.pid === 0) throw new StatusError('UNAUTHENTICATED', 'could not resolve caller information')
     const watch = watchProcess(peer)
+    try {
+      const pidfd = Buffer.alloc(4)
+      const size = [4]
+      // The kernel's own hold of the process that connected: while it lives, its number is its own, and so is what was just opened.
+      if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, pidfd, size) === 0) {
+        const held = pidfd.readInt32LE(0)
+        try {
+          requireSame(held, peer.pid)
+        } finally {
+          close(held)
+        }
+      } else if (koffi.errno() !== ENOPROTOOPT) throw gone('no such process')
+    } catch (error) {
+      watch.end()
+      throw error
+    }
     socket.once('close', watch.end)
     return watch
   }
+}
+
+/** @throws StatusError UNAUTHENTICATED if the process of a pidfd is gone, or is not the one with this number */
+function requireSame(pidfd: number, pid: number): void {
+  const found = /^Pid:\t(-?\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd}`, 'latin1'))?.[1]
+  if (found !== String(pid)) throw gone('no such process')
 }
 
 /**
  * Watches a process through open handles of its /proc directory and its stat: they die with the process, whatever gets its
  * number. Reading a handle costs a quarter of opening the file anew, and each call of a workload does it.
  *
- * @throws StatusError UNAUTHENTICATED if it is already gone
+ * The directory belongs to the effective ids of the process, whether it may be dumped or not. They are compared with the ids that
+ * connected, which are the kernel's word: a program that runs with other rights than its caller's (setuid) is not who connected.
+ *
+ * @throws StatusError UNAUTHENTICATED if it is already gone, or not who connected
  */
 export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
   const handles: number[] = []
   let startTime: string
-  let owner: { uid: number; gid: number }
   try {
     handles.push(openSync(`/proc/${peer.pid}`, constants.O_RDONLY | constants.O_DIRECTORY))
     handles.push(openSync(`/proc/self/fd/${handles[0]}/stat`, constants.O_RDONLY))
     startTime = startTimeOf(handles[1]!)
-    owner = fstatSync(handles[0]!)
+    requireOwner(fstatSync(handles[0]!), peer)
   } catch (error) {
     for (const handle of handles) closeSync(handle)
-    throw gone(errorMessage(error))
+    throw error instanceof StatusError ? error : gone(errorMessage(error))
   }
   const watch = {
     process: peer,
@@ -83,8 +116,7 @@ export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
         throw gone('caller exit suspected due to failure to get starttime')
       }
       if (now !== startTime) throw gone('new process detected: process starttime does not match original caller')
-      if (ownerNow.uid !== owner.uid) throw gone('new process detected: process uid does not match original caller')
-      if (ownerNow.gid !== owner.gid) throw gone('new process detected: process gid does not match original caller')
+      requireOwner(ownerNow, peer)
     },
     end(): void {
       for (const handle of handles.splice(0)) closeSync(handle)
@@ -92,6 +124,13 @@ export function watchProcess(peer: PeerProcess): PeerWatch & { end(): void } {
   }
   watches.set(peer, watch)
   return watch
+}
+
+function requireOwner(owner: { readonly uid: number; readonly gid: number }, { uid, gid }: PeerProcess): void {
+  if (owner.uid !== uid)
+    throw gone(`new process detected: process uid ${owner.uid} does not match original caller ${uid}`)
+  if (owner.gid !== gid)
+    throw gone(`new process detected: process gid ${owner.gid} does not match original caller ${gid}`)
 }
 
 /** Longer than any stat line; the one buffer will do, since it is read and used at once. */

@@ -75,8 +75,19 @@ test.each([
   await expect(unixAttestor(host(status)).attest({ ...peer, pid }, never)).rejects.toMatchObject({ code: 'INTERNAL' })
 })
 
+test.each([
+  ['user', 'Uid:\t0\t0\t0\t0', 'Uid:\t0\t1001\t0\t0'],
+  ['group', 'Gid:\t0\t0\t0\t0', 'Gid:\t0\t2001\t0\t0'],
+])('a process that runs as another %s than when it connected gets no selectors', async (_, changed, line) => {
+  await expect(unixAttestor(host(STATUS.replace(line, changed))).attest(peer, never)).rejects.toMatchObject({
+    code: 'INTERNAL',
+    message: 'process 7 runs as another user or group than when it connected',
+  })
+})
+
 test('a user added later is known by name without a restart', async () => {
   const place = host(STATUS.replace('1001', '1005'))
+  const peer = { pid: 7, uid: 1005, gid: 2001 }
   const attestor = unixAttestor(place)
   expect(await attestor.attest(peer, never)).not.toContain('user:late')
   writeFileSync(place.passwdPath, 'late:x:1005:1::/:/bin/sh\nanother:x:1006:1::/:/bin/sh\n')

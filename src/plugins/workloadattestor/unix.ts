@@ -28,6 +28,9 @@ export function unixAttestor(options: UnixOptions = {}): WorkloadAttestor {
 
   async function attest(peer: PeerProcess, signal: AbortSignal): Promise<readonly string[]> {
     const status = readStatus(proc, peer.pid)
+    // Ids that a program has for a moment are not those of who connected.
+    if (status.uid !== String(peer.uid) || status.gid !== String(peer.gid))
+      throw new StatusError('INTERNAL', `process ${peer.pid} runs as another user or group than when it connected`)
     const values = [`uid:${status.uid}`]
     const user = users.nameOf(status.uid)
     if (user !== undefined) values.push(`user:${user}`)
@@ -40,12 +43,9 @@ export function unixAttestor(options: UnixOptions = {}): WorkloadAttestor {
       if (name !== undefined) values.push(`supplementary_group:${name}`)
     }
     if (options.discoverWorkloadPath) {
-      const link = `${proc}/${peer.pid}/exe`
-      const path = await readlink(link).catch((error) => {
-        throw new StatusError('INTERNAL', `path: ${errorMessage(error)}`, { cause: error })
-      })
+      const { path, digest } = await executableOf(`${proc}/${peer.pid}/exe`, sizeLimit, signal)
       values.push(`path:${path}`)
-      if (sizeLimit >= 0) values.push(`sha256:${await digestOf(link, path, sizeLimit, signal)}`)
+      if (digest !== undefined) values.push(`sha256:${digest}`)
     }
     return values
   }
@@ -90,19 +90,28 @@ function readShort(path: string): string {
   }
 }
 
-/** Hashes through the link in /proc, which names the running file even if the path was replaced meanwhile. */
-async function digestOf(link: string, path: string, sizeLimit: number, signal: AbortSignal): Promise<string> {
-  const file = await open(link, constants.O_RDONLY).catch((error) => {
-    throw new StatusError('INTERNAL', `SHA256 digest: ${errorMessage(error)}`, { cause: error })
-  })
+/** Path and hash of the running program, both of the one file that is opened: the process may run another one a moment later. */
+async function executableOf(
+  link: string,
+  sizeLimit: number,
+  signal: AbortSignal,
+): Promise<{ readonly path: string; readonly digest: string | undefined }> {
+  const failed = (what: string) => (error: unknown) => {
+    throw new StatusError('INTERNAL', `${what}: ${errorMessage(error)}`, { cause: error })
+  }
+  if (sizeLimit < 0) return { path: await readlink(link).catch(failed('path')), digest: undefined }
+  // The link names the running file even if its path was replaced meanwhile.
+  const file = await open(link, constants.O_RDONLY).catch(failed('SHA256 digest'))
   try {
+    const path = await readlink(`/proc/self/fd/${file.fd}`).catch(failed('path'))
     const { size } = await file.stat()
     if (sizeLimit > 0 && size > sizeLimit) {
       throw new StatusError('INTERNAL', `SHA256 digest: workload ${path} exceeds size limit (${size} > ${sizeLimit})`)
     }
     const hash = createHash('sha256')
-    for await (const chunk of createReadStream('', { fd: file, autoClose: false, start: 0, signal })) hash.update(chunk)
-    return hash.digest('hex')
+    for await (const chunk of createReadStream('', { fd: file.fd, autoClose: false, start: 0, signal }))
+      hash.update(chunk)
+    return { path, digest: hash.digest('hex') }
   } finally {
     await file.close()
   }
