@@ -87,6 +87,7 @@ export function bundleFromWire(bundle: wire.Bundle): Bundle {
     x509AuthoritiesFromWire(bundle.x509Authorities),
   )
   const jwtAuthorities = prefixed('unable to parse JWT authority', () => jwtKeysFromWire(bundle.jwtAuthorities))
+  if (bundle.refreshHint < 0) throw new StatusError('INVALID_ARGUMENT', 'refresh hint is negative')
   return {
     trustDomain,
     x509Authorities,

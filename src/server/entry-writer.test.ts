@@ -6,7 +6,11 @@ import { entryToWire } from './entry-convert.ts'
 import { writeEntry } from './entry-writer.ts'
 
 const text = fc.string({ unit: 'grapheme', maxLength: 300 })
-const time = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })
+const time = fc.oneof(
+  fc.maxSafeInteger(),
+  fc.constantFrom(-(2 ** 53) + 1, -(2 ** 31), -5, -1, 0, 1, 127, 128, 2 ** 31 - 1, 2 ** 31, 2 ** 53 - 1),
+)
+const ttl = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })
 const id = fc.stringMatching(/^[a-z0-9/]{0,200}$/).map((path) => `spiffe://example.org${path && `/${path}`}`)
 
 test('an entry is written as the generated code writes it', () => {
@@ -15,8 +19,8 @@ test('an entry is written as the generated code writes it', () => {
     spiffeId: id,
     parentId: id,
     selectors: fc.array(fc.record({ type: text, value: text }), { maxLength: 4 }),
-    x509SvidTtlSeconds: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
-    jwtSvidTtlSeconds: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
+    x509SvidTtlSeconds: ttl,
+    jwtSvidTtlSeconds: ttl,
     federatesWith: fc.array(text, { maxLength: 3 }),
     admin: fc.boolean(),
     downstream: fc.boolean(),

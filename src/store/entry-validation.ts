@@ -3,6 +3,9 @@ import { StatusError } from '../core/error.ts'
 import { type Selector, selectorText } from '../core/selector.ts'
 import { uniqueViolation } from './database.ts'
 
+/** 9999-12-31T23:59:59Z */
+const LAST_SECOND = 253_402_300_799
+
 /**
  * Checks what the database itself would not: SPIRE's rules on a stored entry, in its order.
  *
@@ -20,6 +23,9 @@ export function validateEntry(fields: Partial<EntryFields> & { readonly id?: str
   if (fields.spiffeId === '') throw invalid('missing SPIFFE ID')
   if (fields.x509SvidTtlSeconds !== undefined && fields.x509SvidTtlSeconds < 0) throw invalid('X509SvidTtl is not set')
   if (fields.jwtSvidTtlSeconds !== undefined && fields.jwtSvidTtlSeconds < 0) throw invalid('JwtSvidTtl is not set')
+  const { expiresAt = 0 } = fields
+  // SPIRE takes any number; such an entry would never be pruned, and no text says a year of five digits.
+  if (!Number.isInteger(expiresAt) || expiresAt < 0 || expiresAt > LAST_SECOND) throw invalid('expiry is out of range')
   if (fields.storeSvid && fields.disableX509SvidPrefetch) {
     const text = 'datastore-validation: specifying cache behaviour is incompatible with storable SVIDs'
     throw new StatusError('INVALID_ARGUMENT', text)
