@@ -2,7 +2,7 @@ import { base64, fromBase64 } from './base64.ts'
 import type { Bundle, JwtAuthority, X509Authority } from './bundle.ts'
 import { parseCertificate } from './certificate.ts'
 import { errorMessage, StatusError } from './error.ts'
-import { isJsonObject } from './json-object.ts'
+import { isJsonObject, parseJson } from './json-object.ts'
 import { type Jwk, jwkOf, spkiOfJwk } from './jwk.ts'
 import type { TrustDomain } from './trust-domain.ts'
 
@@ -95,7 +95,7 @@ function countOf(value: unknown, name: string): number {
 function objectOf(text: string): Readonly<Record<string, unknown>> {
   if (text.length > MAX_DOCUMENT) throw invalid('bundle document is too large')
   try {
-    const value: unknown = JSON.parse(text)
+    const value: unknown = parseJson(text)
     if (isJsonObject(value)) return value
   } catch (error) {
     throw invalid(errorMessage(error))

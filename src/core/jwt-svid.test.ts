@@ -31,12 +31,20 @@ const validate = (changes: Partial<Parameters<typeof validateJwtSvid>[0]> = {}) 
     ...changes,
   })
 
+const HEADER = '{"alg":"ES256","kid":"key-1","typ":"JWT"}'
+const CLAIMS = JSON.stringify(claims)
 const ALGORITHM = { 'ec-p256': 'ES256', 'ec-p384': 'ES384', 'rsa-2048': 'RS256' } as const
 const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 /** A token with these members, signed by our key. */
-async function made(header: object, payload: object): Promise<string> {
-  const input = `${part({ alg: 'ES256', kid: 'key-1', typ: 'JWT', ...header })}.${part({ ...claims, ...payload })}`
+const made = (header: object, payload: object) =>
+  signedText(
+    JSON.stringify({ alg: 'ES256', kid: 'key-1', typ: 'JWT', ...header }),
+    JSON.stringify({ ...claims, ...payload }),
+  )
+
+async function signedText(header: string, payload: string): Promise<string> {
+  const input = `${Buffer.from(header).toString('base64url')}.${Buffer.from(payload).toString('base64url')}`
   return `${input}.${Buffer.from(await signer.sign(new TextEncoder().encode(input))).toString('base64url')}`
 }
 
@@ -121,8 +129,23 @@ test.each<[string, () => Promise<string> | string, string]>([
   ['a start in the future', () => made({}, { nbf: NOW + 61 }), 'token not valid yet (nbf)'],
   ['an issue in the future', () => made({}, { iat: NOW + 61 }), 'token issued in the future (iat)'],
   ['an end that is no number', () => made({}, { exp: 'never' }), 'invalid exp claim'],
+  ['the type of a WIT-SVID', () => made({ typ: 'wit+jwt' }, {}), 'token header type not equal to either JWT or JOSE'],
+  ['the type of an access token', () => made({ typ: 'at+jwt' }, {}), 'token header type not equal to either'],
+  ['its type in lower case', () => made({ typ: 'jwt' }, {}), 'token header type not equal to either'],
+  ['an empty type', () => made({ typ: '' }, {}), 'token header type not equal to either'],
+  ['a type that is no text', () => made({ typ: null }, {}), 'the type in its header is no text'],
+  ['a key id twice', () => signedText(`{"kid":"other",${HEADER.slice(1)}`, CLAIMS), 'json: duplicate key in object'],
+  ['an algorithm twice', () => signedText(`{"alg":"none",${HEADER.slice(1)}`, CLAIMS), 'json: duplicate key in object'],
+  ['a subject twice', () => signedText(HEADER, `{"sub":"spiffe://example.org/a",${CLAIMS.slice(1)}`), 'duplicate key'],
+  ['an end twice, once escaped', () => signedText(HEADER, `{"\\u0065xp":1,${CLAIMS.slice(1)}`), 'duplicate key'],
+  ['a claim with a member twice', () => signedText(HEADER, `{"x":[{"a":1,"a":1}],${CLAIMS.slice(1)}`), 'duplicate key'],
+  ['a mark of byte order', () => signedText(HEADER, `\ufeff${CLAIMS}`), 'unable to parse JWT token'],
 ])('%s is refused', async (_, make, message) => {
   await expect((async () => validate({ token: await make() }))()).rejects.toThrow(message)
+})
+
+test.each([{ typ: 'JWT' }, { typ: 'JOSE' }, { typ: undefined }])('a token with %o is valid', async (header) => {
+  expect(await validate({ token: await made(header, {}) })).toEqual({ spiffeId: sub, claims })
 })
 
 test('a minute of leeway counts', async () => {
@@ -165,6 +188,8 @@ test.each<[string, string, string]>([
   ['no kid', '{"keys":[{"use":"jwt-svid"}]}', 'missing key ID in jwt-svid entry 0'],
   ['no keys', '{}', 'no authorities found'],
   ['a list', '[]', 'a JSON object is expected'],
+  ['its keys twice', '{"keys":[],"keys":[]}', 'json: duplicate key in object'],
+  ['a use twice', '{"keys":[{"use":"jwt-svid","use":"x509-svid"}]}', 'json: duplicate key in object'],
 ])('a bundle document with %s is refused', (_, text, message) => {
   expect(() => parseBundleDocument(TD, text)).toThrow(message)
 })

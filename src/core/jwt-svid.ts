@@ -3,7 +3,7 @@ import type { JwtAuthority } from './bundle.ts'
 import type { EpochSeconds } from './clock.ts'
 import { utf8 } from './der.ts'
 import { errorMessage, StatusError } from './error.ts'
-import { isJsonObject } from './json-object.ts'
+import { isJsonObject, parseJson } from './json-object.ts'
 import { KEY_TYPES, type Signer } from './key-type.ts'
 import { type PublicKeyInfo, parsePublicKey, type SignatureScheme, type VerifySignature } from './public-key.ts'
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from './spiffe-id.ts'
@@ -69,7 +69,7 @@ export interface ParsedJwt {
   /** One of JWS_ALGORITHMS. */
   readonly algorithm: string
   readonly keyId: string
-  /** The header's `typ`, undefined if it has none that is text. */
+  /** The header's `typ`, undefined if it has none. */
   readonly type: string | undefined
   readonly claims: Readonly<Record<string, unknown>>
   readonly signingInput: Uint8Array
@@ -89,12 +89,14 @@ export function parseJwt(token: string): ParsedJwt {
     throw unparsable(`go-jose/go-jose: unexpected signature algorithm ${JSON.stringify(algorithm ?? '')}`)
   }
   if (fields.crit !== undefined) throw unparsable('go-jose/go-jose: unsupported crit header')
+  const { typ } = fields
+  if (typ !== undefined && typeof typ !== 'string') throw unparsable('the type in its header is no text')
   const claims = jsonObject(payload)
   if (typeof fields.kid !== 'string' || fields.kid === '') throw invalid('token header missing key id')
   return {
     algorithm,
     keyId: fields.kid,
-    type: typeof fields.typ === 'string' ? fields.typ : undefined,
+    type: typ,
     claims,
     signingInput: utf8(`${header}.${payload}`),
     signature: decodeSegment(signature),
@@ -124,6 +126,10 @@ export interface ValidJwtSvid {
  */
 export async function validateJwtSvid(input: JwtValidation): Promise<ValidJwtSvid> {
   const parsed = parseJwt(input.token)
+  // A WIT-SVID, or any other token of the same keys, is no JWT-SVID. SPIRE's agent takes them; go-spiffe does not.
+  if (parsed.type !== undefined && parsed.type !== 'JWT' && parsed.type !== 'JOSE') {
+    throw invalid('token header type not equal to either JWT or JOSE')
+  }
   const { sub, exp, nbf, iat } = parsed.claims
   if (typeof sub !== 'string' || sub === '') throw invalid('token missing subject claim')
   if (exp === undefined || exp === null) throw invalid('token missing exp claim')
@@ -214,7 +220,7 @@ function numberOf(value: unknown, name: string): number {
 export function jsonObject(segment: string): Readonly<Record<string, unknown>> {
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(decodeSegment(segment)))
+    value = parseJson(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(decodeSegment(segment)))
   } catch (error) {
     throw unparsable(errorMessage(error))
   }

@@ -1,5 +1,5 @@
 import { type StatusCode, StatusError } from '../core/error.ts'
-import { isJsonObject } from '../core/json-object.ts'
+import { isJsonObject, parseJson } from '../core/json-object.ts'
 import type { ExchangeCalls, HttpCaller } from './exchange-calls.ts'
 import { csrOf, exchangeBody, pemOf, publicError, spiffeIdText, TooLarge } from './exchange-text.ts'
 
@@ -68,7 +68,7 @@ async function readJson(request: Request): Promise<Body> {
   const bytes = await exchangeBody(request)
   if (bytes.length === 0) return {}
   try {
-    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const value: unknown = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
     if (isJsonObject(value)) return value
   } catch {
     // Said below.

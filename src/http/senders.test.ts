@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { rejection } from '../../test/support/server.ts'
 import { StatusError } from '../core/error.ts'
 import type { TokenIssuer } from '../core/exchange.ts'
-import { jwkThumbprint } from '../core/jwk.ts'
+import { jwkOf, jwkThumbprint } from '../core/jwk.ts'
 import { adminsOf } from '../plugins/oidc/admins.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { type HttpMessage, signWith } from '../transport/message-signature.ts'
@@ -124,6 +124,19 @@ test.each<[string, () => Promise<HttpMessage> | HttpMessage, string]>([
       return request
     },
     'is not there',
+  ],
+  [
+    'a key with a member twice',
+    async () => {
+      const jwk = JSON.stringify(jwkOf(signer.publicKey))
+      const twice = Buffer.from(`${jwk.slice(0, -1)},"kty":"EC"}`).toString('base64url')
+      const request = message()
+      const credential = { ...operatorCredential(signer), headers: { 'operator-key': twice } }
+      const headers = await signWith(request, credential, { audience: AUDIENCE, now: AT, nonce: NONCE })
+      for (const [name, value] of Object.entries(headers)) request.headers.set(name, value)
+      return request
+    },
+    'the operator key is malformed',
   ],
   ['half a signature', () => message({ signature: 'wimse=:AAAA:' }), 'not signed'],
   ['an SVID that is none', () => message({ 'client-cert': ':AAAA:' }), 'not signed'],

@@ -1,5 +1,6 @@
 import { base64Url, fromBase64Url } from '../core/base64.ts'
 import { utf8 } from '../core/der.ts'
+import { parseJson } from '../core/json-object.ts'
 import { jwkOf, jwkThumbprint, spkiOfJwk } from '../core/jwk.ts'
 import type { Signer } from '../core/key-type.ts'
 import { parsePublicKey, type VerifySignature } from '../core/public-key.ts'
@@ -48,7 +49,7 @@ export async function verifyOperatorRequest(message: HttpMessage, check: Operato
 function readKey(text: string | null): Uint8Array {
   if (text === null || text.length > MAX_KEY_TEXT) throw refused('the operator key is missing or too long')
   try {
-    const jwk: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(fromBase64Url(text)))
+    const jwk: unknown = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(fromBase64Url(text)))
     if (typeof jwk !== 'object' || jwk === null || 'd' in jwk) throw new Error('no public key')
     return spkiOfJwk(jwk as Readonly<Record<string, unknown>>)
   } catch {

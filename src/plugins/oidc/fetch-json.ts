@@ -1,4 +1,5 @@
 import { errorMessage } from '../../core/error.ts'
+import { parseJson } from '../../core/json-object.ts'
 import { isSecureUrl } from '../../core/secure-url.ts'
 
 const MAX_BYTES = 256 * 1024
@@ -28,7 +29,7 @@ export async function fetchJson(address: string, what: string, send: typeof fetc
           : `HTTP status ${response.status}`,
       )
     }
-    return JSON.parse(await limitedText(response))
+    return parseJson(await limitedText(response))
   } catch (error) {
     throw new Error(
       `${where} cannot be had: ${error instanceof SyntaxError ? 'it is not JSON' : errorMessage(error)}`,

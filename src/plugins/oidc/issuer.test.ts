@@ -69,6 +69,15 @@ test('a token of the issuer is good, and its keys are fetched once', async () =>
   expect(asked).toEqual(['/.well-known/openid-configuration', '/jwks'])
 })
 
+test('keys that an issuer publishes with a member twice are not taken', async () => {
+  const key = JSON.stringify(await jwk('es'))
+  answer = (request, response) => {
+    if (request.url === '/jwks') response.end(`{"keys":[${key.slice(0, -1)},"kid":"es"}]}`)
+    return request.url === '/jwks'
+  }
+  expect(await rejection(check(await token()))).toMatch(/^UNAVAILABLE: .* cannot be had: it is not JSON/)
+})
+
 const encoded = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 test.each<[string, () => Promise<string> | string, string]>([
