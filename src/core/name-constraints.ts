@@ -77,7 +77,9 @@ function matchOf(name: Name, subject: string, base: Name, side: Side): boolean |
   if (want === '') return true
   if (name.type === DNS) {
     const bare = want.startsWith('.') ? want.slice(1) : want
-    if (subject === bare || subject.endsWith(`.${bare}`)) return true
+    // `.example.org` permits hosts below it alone, as in Go; the stricter reading, which excludes the domain too, counts there.
+    if (subject === bare) return side === 'excluded' || bare === want
+    if (subject.endsWith(`.${bare}`)) return true
     // A wildcard reaches into what is excluded when one of the names it stands for would (CVE-2025-61727).
     return side === 'excluded' && subject.startsWith('*.') && coversWildcard(subject.slice(1), bare)
   }

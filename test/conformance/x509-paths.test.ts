@@ -181,6 +181,29 @@ beforeAll(async () => {
     { dnsNames: ['web.example.com'] },
     { error: NOT_PERMITTED },
   )
+  await constrained('DNS: below what has a leading dot', only(2, '.example.org'), { dnsNames: ['web.example.org'] })
+  await constrained(
+    'DNS: a host that ends alike',
+    only(2, '.ample.org'),
+    { dnsNames: ['example.org'] },
+    { error: NOT_PERMITTED },
+  )
+  await constrained(
+    'DNS: the domain itself is not below it',
+    only(2, '.example.org'),
+    { dnsNames: ['example.org'] },
+    { error: NOT_PERMITTED },
+  )
+  await constrained(
+    'DNS: the domain itself, where all below it is excluded',
+    not(2, '.example.org'),
+    { dnsNames: ['example.org'] },
+    {
+      error: EXCLUDED,
+      go: { accepts: true, because: 'a leading dot excludes only what is below' },
+      openssl: { accepts: true, because: 'a leading dot excludes only what is below' },
+    },
+  )
   await constrained(
     'DNS: the excluded host',
     not(2, 'web.example.org'),
