@@ -1,0 +1,61 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { requireDnsName, requireNoWildcardOverlap } from './dns-name.ts'
+
+test.each(['example.org', '*.example.org', 'a', '1.2', `${'a'.repeat(63)}.b`])('%s is taken', (name) => {
+  expect(requireDnsName(name)).toBe(name)
+})
+
+test.each([
+  ['', 'empty or only whitespace'],
+  ['*.', 'empty or only whitespace'],
+  [' \n', 'empty or only whitespace'],
+  ['example.org\n', 'disallowed rune U+000A'],
+  [' example.org', 'disallowed rune U+0020'],
+  ['*. example.org', 'disallowed rune U+0020'],
+  ['*.example.org\t', 'disallowed rune U+0009'],
+  ['example.org.', 'domain ends with dot'],
+  ['exämple.org', 'name must be ascii'],
+  ['*.*.example.org', 'too many wildcards'],
+  ['a.*.org', 'wildcard must be first label'],
+  ['a*.org', 'wildcard must be first label'],
+  ['*', 'wildcard must be first label'],
+  ['a..b', 'invalid label ""'],
+  ['-a.b', 'invalid label "-a"'],
+  ['ab--c.d', 'invalid label "ab--c"'],
+  [`${'a'.repeat(64)}.b`, 'invalid label'],
+  [Array.from({ length: 128 }, () => 'a').join('.'), 'invalid label'],
+  ['A.b', 'label mismatch after idna'],
+  ['a_b.c', 'disallowed rune U+005F'],
+])('%j is refused', (name, message) => {
+  expect(() => requireDnsName(name)).toThrow(message)
+})
+
+test('whatever is taken is a name of letters, digits and hyphens', () => {
+  const part = fc.oneof(
+    fc.constantFrom('a', 'example', '-', '.', '*', '*.', ' ', '\n', '\0', 'A', 'xn--a'),
+    fc.string(),
+  )
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
+      const name = parts.join('')
+      try {
+        requireDnsName(name)
+      } catch {
+        return
+      }
+      expect(name).toMatch(/^(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/)
+    }),
+  )
+})
+
+test.each([[['*.a.org', 'b.a.org']], [['b.a.org', '*.a.org']], [['x.org', '*.org']]])('%j overlap', (names) => {
+  expect(() => requireNoWildcardOverlap(names)).toThrow('wildcard overlap')
+})
+
+test.each([[['*.a.org', 'a.org']], [['*.a.org', 'b.c.a.org']], [['*.a.org', '*.b.a.org']]])(
+  '%j do not overlap',
+  (names) => {
+    requireNoWildcardOverlap(names)
+  },
+)
