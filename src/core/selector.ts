@@ -22,15 +22,29 @@ export function selectorText(selector: Selector): string {
   return `${selector.type}:${selector.value}`
 }
 
-/** Sorts by type, then value, and drops repetitions: the form in which sets of selectors are kept and compared. */
+/** Sorts by type, then value, each as the database does, and drops repetitions: the form in which sets of selectors are kept and compared. */
 export function normaliseSelectors(selectors: readonly Selector[]): Selector[] {
   const unique = new Map(selectors.map((selector) => [selectorText(selector), selector]))
   return [...unique.values()].sort(compareSelectors)
 }
 
-/** Orders by type, then by value, in code unit order. */
 function compareSelectors(a: Selector, b: Selector): number {
-  if (a.type !== b.type) return a.type < b.type ? -1 : 1
-  if (a.value !== b.value) return a.value < b.value ? -1 : 1
-  return 0
+  return compareCodePoints(a.type, b.type) || compareCodePoints(a.value, b.value)
+}
+
+/** The order of UTF-8, in which databases keep texts. That of `<` has U+1F600 before U+FF5E. */
+function compareCodePoints(a: string, b: string): number {
+  const length = Math.min(a.length, b.length)
+  for (let index = 0; index < length; index += 1) {
+    const [unit, other] = [a.charCodeAt(index), b.charCodeAt(index)]
+    if (unit === other) continue
+    const above = isSurrogate(unit)
+    return above === isSurrogate(other) ? unit - other : above ? 1 : -1
+  }
+  return a.length - b.length
+}
+
+/** Half of a code point above all that take one unit. */
+function isSurrogate(unit: number): boolean {
+  return (unit & 0xf800) === 0xd800
 }
