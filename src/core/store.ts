@@ -155,6 +155,8 @@ export interface JoinTokenStore {
   create(token: JoinToken): Promise<void>
   /** Takes the token out in the statement that finds it: of two callers only one gets it. */
   consume(value: string): Promise<JoinToken | undefined>
+  /** Removes those that ended before this moment. */
+  prune(endedBefore: EpochSeconds): Promise<void>
 }
 
 /** How the bundle of another trust domain is fetched. */

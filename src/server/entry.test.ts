@@ -57,6 +57,10 @@ test('BatchCreateEntry answers each item in its place', async () => {
     entry('/e', { dnsNames: ['*'] }),
     entry('/f', { hint: 'x'.repeat(1025) }),
     entry('/g', { x509SvidTtl: -1 }),
+    entry('/h', { expiresAt: -5 }),
+    entry('/i', { expiresAt: Number.MAX_SAFE_INTEGER }),
+    entry('/j', { jwtSvidTtl: -1 }),
+    entry('/k', { dnsNames: ['example.org\n'] }),
     entry('/a'),
   )
   expect(results.map(({ status }) => `${status?.code} ${status?.message}`)).toEqual([
@@ -67,9 +71,13 @@ test('BatchCreateEntry answers each item in its place', async () => {
     '3 failed to convert entry: invalid DNS name: wildcard must be first label',
     '3 failed to convert entry: hint is too long, max length is 1024 characters',
     '3 failed to create entry: datastore-validation: invalid registration entry: X509SvidTtl is not set',
+    '3 failed to create entry: datastore-validation: invalid registration entry: expiry is out of range',
+    '3 failed to create entry: datastore-validation: invalid registration entry: expiry is out of range',
+    '3 failed to create entry: datastore-validation: invalid registration entry: JwtSvidTtl is not set',
+    '3 failed to convert entry: invalid DNS name: idna error\nidna: disallowed rune U+000A',
     '6 similar entry already exists',
   ])
-  expect(results[7]!.entry).toMatchObject({ id: results[0]!.entry!.id, hint: 'h', revisionNumber: 0 })
+  expect(results[11]!.entry).toMatchObject({ id: results[0]!.entry!.id, hint: 'h', revisionNumber: 0 })
 })
 
 test('BatchUpdateEntry writes what the mask names and counts revisions; BatchDeleteEntry echoes ids', async () => {

@@ -12,6 +12,9 @@ import type { ServerSvidRotation } from './server-svid.ts'
 /** Whoever has not followed the change log for longer looks at everything. */
 const CHANGES_KEPT_SECONDS = 24 * 3600
 
+/** Who comes late with a join token hears for a day that it has expired. */
+const JOIN_TOKENS_KEPT_SECONDS = 24 * 3600
+
 /** Something to be done again and again: idempotent, and harmless if it comes late or too often. */
 export interface UpkeepTask {
   readonly everyMs: number
@@ -67,6 +70,11 @@ export function upkeepTasks(deps: UpkeepDeps): readonly UpkeepTask[] {
       everyMs: 5 * 60_000,
       failure: 'Failed pruning registration entries',
       run: () => pruneEntries(store.entries, now(), entryLog),
+    },
+    {
+      everyMs: 3600_000,
+      failure: 'Could not prune join tokens',
+      run: () => store.joinTokens.prune(now() - JOIN_TOKENS_KEPT_SECONDS),
     },
     { everyMs: 10 * 60_000, failure: 'Could not prune one-time uses', run: () => store.uses.prune(now()) },
     ...(nodePruning === undefined

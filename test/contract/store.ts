@@ -375,6 +375,56 @@ export function storeSuite(open: () => Promise<Store>): void {
     expect(await ids({})).toEqual(['c'])
   })
 
+  test('an entry ends between 1970 and the year 9999, or never', async () => {
+    const { entries } = await open()
+    const ends = [-1, -5, -(2 ** 31), 253_402_300_800, 2 ** 53 - 1, 0.5, Number.NaN]
+    const results = await entries.create(
+      ends.map((expiresAt) => entry({ spiffeId: id(`w${expiresAt}`), expiresAt })),
+      NOW,
+    )
+    for (const result of results) {
+      expect(result).toMatchObject({
+        error: { message: 'datastore-validation: invalid registration entry: expiry is out of range' },
+      })
+    }
+    const [made] = await entries.create([entry({ id: 'late', expiresAt: 253_402_300_799 })], NOW)
+    expect(made).toMatchObject({ outcome: 'created', entry: { expiresAt: 253_402_300_799 } })
+    for (const expiresAt of ends) {
+      await expect(entries.update('late', { expiresAt })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    }
+    expect(await entries.update('late', { expiresAt: 0 })).toMatchObject({ expiresAt: 0, revisionNumber: 1 })
+  })
+
+  test('an entry is found to be the same in whatever order its selectors come, from all of Unicode', async () => {
+    const { entries, nodes } = await open()
+    const selectors = ['u:\uff5e', 'u:\u{1f600}', 'u:a', 'u:\ue000'].map(selector)
+    const sorted = ['u:a', 'u:\ue000', 'u:\uff5e', 'u:\u{1f600}'].map(selector)
+    const [made] = await entries.create([entry({ id: 'one', selectors })], NOW)
+    expect(made).toMatchObject({ outcome: 'created', entry: { selectors: sorted } })
+    expect((await entries.get('one'))!.selectors).toEqual(sorted)
+    const again = await entries.create([entry({ selectors }), entry({ selectors: [...selectors].reverse() })], NOW)
+    expect(again.map(({ outcome }) => outcome)).toEqual(['similar', 'similar'])
+    // An update of something else keeps what it is found by.
+    await entries.update('one', { hint: 'h' })
+    expect(await entries.create([entry({ selectors })], NOW)).toMatchObject([{ outcome: 'similar' }])
+    await nodes.recordAttestation(node('unicode', { selectors }))
+    expect((await nodes.get(id('unicode')))!.selectors).toEqual(sorted)
+  })
+
+  test('join tokens that ended are pruned', async () => {
+    const { joinTokens } = await open()
+    for (const [value, expiresAt] of [
+      ['past', NOW - 1],
+      ['now', NOW],
+      ['future', NOW + 1],
+    ] as const) {
+      await joinTokens.create({ value, expiresAt })
+    }
+    await joinTokens.prune(NOW)
+    const left = await Promise.all(['past', 'now', 'future'].map((value) => joinTokens.consume(value)))
+    expect(left.map((token) => token?.value)).toEqual([undefined, 'now', 'future'])
+  })
+
   test('of many who take a join token one gets it', async () => {
     const { joinTokens } = await open()
     await joinTokens.create({ value: 't', expiresAt: NOW })

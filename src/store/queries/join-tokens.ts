@@ -20,5 +20,12 @@ export function joinTokenStore(database: Database): JoinTokenStore {
       })
       return row && { value, expiresAt: Number(row.expiry) }
     },
+
+    prune: (endedBefore) =>
+      database.write(async () => ({
+        statements: [{ sql: 'DELETE FROM join_tokens WHERE expiry < ?1', args: [endedBefore] }],
+        changes: [],
+        result: undefined,
+      })),
   }
 }
