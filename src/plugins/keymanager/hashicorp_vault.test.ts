@@ -4,6 +4,8 @@ import { keyManagerSuite } from '../../../test/contract/keymanager.ts'
 import { hasPython, type Service } from '../../../test/support/aws/moto.ts'
 import { startOpenBao } from '../../../test/support/vault/openbao.ts'
 import { silentLog } from '../../core/log.ts'
+import { parsePublicKey } from '../../core/public-key.ts'
+import { nodeVerifier } from '../signer.ts'
 import { type VaultAuth, type VaultSend, vaultClient } from '../vault/client.ts'
 import { tlsFetch } from '../vault/tls-fetch.ts'
 import { vaultKeyManager } from './hashicorp_vault.ts'
@@ -90,6 +92,29 @@ describe.skipIf(!hasPython)(
       }
       expect(await signer.sign(new Uint8Array(1))).toHaveLength(64)
       expect(logins).toBe(2)
+    })
+
+    test('a key that somebody rotates in the engine goes on signing as the key whose public half is known', async () => {
+      const serverId = 'rotated'
+      const signer = await open({ serverId }).generateKey('x509-CA-A', 'ec-p256')
+      const name = (await names()).find((candidate) => candidate.startsWith(`${serverId}-`))!
+      await vault('POST', `transit/keys/${name}/rotate`)
+      const data = new Uint8Array(10)
+      const key = parsePublicKey(signer.publicKey)
+      expect(await nodeVerifier()(key, { kind: 'ecdsa', hash: 'SHA-256' }, data, await signer.sign(data))).toBe(true)
+    })
+
+    test('a signature with another version of the key is refused', async () => {
+      const manager = open({
+        vault: async (...request) => {
+          const { signature, ...answer } = await vault(...request)
+          return signature === undefined ? answer : { signature: String(signature).replace(':v1:', ':v2:') }
+        },
+      })
+      const signer = await manager.generateKey('x509-CA-A', 'ec-p256')
+      await expect(signer.sign(new Uint8Array(1))).rejects.toThrow(
+        'transit engine signed with version 2 of the key, not with 1',
+      )
     })
 
     test('a wrong token is an error that does not repeat it', async () => {

@@ -55,19 +55,27 @@ export function vaultKeyManager(options: VaultKeysOptions): KeyManager {
     }
   }
 
-  const signerOf = (name: string, type: KeyType, publicKey: Uint8Array): Signer =>
+  /** Signs with the version whose public key was read: somebody may rotate the key in the engine, whose default is the latest. */
+  const signerOf = (name: string, keyVersion: number, type: KeyType, publicKey: Uint8Array): Signer =>
     remoteSigner(type, publicKey, async (digest) => {
       const hash = type === 'ec-p384' ? 'sha2-384' : 'sha2-256'
       const body = {
         input: base64(digest),
         prehashed: true,
+        key_version: keyVersion,
         marshaling_algorithm: 'asn1',
         ...(type.startsWith('rsa') ? { signature_algorithm: 'pkcs1v15' } : {}),
       }
       const { signature } = await call('transit engine sign call failed', 'POST', `${path}/sign/${name}/${hash}`, body)
-      const match = /^vault:v\d+:([A-Za-z0-9+/]+={0,2})$/.exec(typeof signature === 'string' ? signature : '')
+      const match = /^vault:v(\d+):([A-Za-z0-9+/]+={0,2})$/.exec(typeof signature === 'string' ? signature : '')
       if (!match) throw new StatusError('INTERNAL', 'transit engine sign call was successful but signature is missing')
-      return fromBase64(match[1]!)
+      if (match[1] !== String(keyVersion)) {
+        throw new StatusError(
+          'INTERNAL',
+          `transit engine signed with version ${match[1]} of the key, not with ${keyVersion}`,
+        )
+      }
+      return fromBase64(match[2]!)
     })
 
   async function fetchKey(name: string): Promise<Key> {
@@ -77,14 +85,15 @@ export function vaultKeyManager(options: VaultKeysOptions): KeyManager {
     const versions = data.keys as
       | Readonly<Record<string, { public_key?: unknown; creation_time?: unknown }>>
       | undefined
-    const version = versions?.[String(data.latest_version)]
+    const keyVersion = Number(data.latest_version)
+    const version = versions?.[String(keyVersion)]
     if (typeof version?.public_key !== 'string') throw new StatusError('INTERNAL', 'expected public key to be present')
     const [block] = decodePem(version.public_key)
     if (block?.label !== 'PUBLIC KEY') throw new StatusError('INTERNAL', 'unable to decode PEM key')
     return {
       name,
       createdAt: Date.parse(String(version.creation_time)),
-      signer: signerOf(name, type, block.bytes),
+      signer: signerOf(name, keyVersion, type, block.bytes),
     }
   }
 
