@@ -64,40 +64,51 @@ export const JWS_ALGORITHMS: Readonly<Record<string, SignatureScheme & { readonl
 const MAX_TOKEN_LENGTH = 64 * 1024
 const LEEWAY_SECONDS = 60
 
-/** A token taken apart; nothing in it is verified yet. */
-export interface ParsedJwt {
+/** A JWS in its compact form, taken apart; nothing in it is verified yet. */
+export interface ParsedJws {
   /** One of JWS_ALGORITHMS. */
   readonly algorithm: string
+  /** The header's `kid`, empty if it has none. */
   readonly keyId: string
   /** The header's `typ`, undefined if it has none. */
   readonly type: string | undefined
-  readonly claims: Readonly<Record<string, unknown>>
+  /** Base64url. */
+  readonly payload: string
   readonly signingInput: Uint8Array
   readonly signature: Uint8Array
 }
 
+/** A token taken apart; nothing in it is verified yet. */
+export interface ParsedJwt extends ParsedJws {
+  readonly claims: Readonly<Record<string, unknown>>
+}
+
 /** @throws StatusError INVALID_ARGUMENT `unable to parse JWT token: ...` or `token header missing key id` */
 export function parseJwt(token: string): ParsedJwt {
+  const jws = parseJws(token)
+  const claims = jsonObject(jws.payload)
+  if (jws.keyId === '') throw invalid('token header missing key id')
+  return { ...jws, claims }
+}
+
+/** @throws StatusError INVALID_ARGUMENT `unable to parse JWT token: ...` */
+export function parseJws(token: string): ParsedJws {
   const parts = token.split('.')
   if (token.length > MAX_TOKEN_LENGTH || parts.length !== 3) {
     throw unparsable('go-jose/go-jose: compact JWS format must have three parts')
   }
   const [header, payload, signature] = parts as [string, string, string]
-  const fields = jsonObject(header)
-  const algorithm = fields.alg
-  if (typeof algorithm !== 'string' || !Object.hasOwn(JWS_ALGORITHMS, algorithm)) {
-    throw unparsable(`go-jose/go-jose: unexpected signature algorithm ${JSON.stringify(algorithm ?? '')}`)
+  const { alg, kid, typ, crit } = jsonObject(header)
+  if (typeof alg !== 'string' || !Object.hasOwn(JWS_ALGORITHMS, alg)) {
+    throw unparsable(`go-jose/go-jose: unexpected signature algorithm ${JSON.stringify(alg ?? '')}`)
   }
-  if (fields.crit !== undefined) throw unparsable('go-jose/go-jose: unsupported crit header')
-  const { typ } = fields
+  if (crit !== undefined) throw unparsable('go-jose/go-jose: unsupported crit header')
   if (typ !== undefined && typeof typ !== 'string') throw unparsable('the type in its header is no text')
-  const claims = jsonObject(payload)
-  if (typeof fields.kid !== 'string' || fields.kid === '') throw invalid('token header missing key id')
   return {
-    algorithm,
-    keyId: fields.kid,
+    algorithm: alg,
+    keyId: typeof kid === 'string' ? kid : '',
     type: typ,
-    claims,
+    payload,
     signingInput: utf8(`${header}.${payload}`),
     signature: decodeSegment(signature),
   }
@@ -159,7 +170,7 @@ export async function validateJwtSvid(input: JwtValidation): Promise<ValidJwtSvi
 
 /** Whether the signature of a token is by this authority, with an algorithm that fits its key. */
 export async function verifiesJwt(
-  parsed: ParsedJwt,
+  parsed: ParsedJws,
   authority: JwtAuthority,
   verify: VerifySignature,
 ): Promise<boolean> {

@@ -88,6 +88,10 @@ function parseRsa(key: Uint8Array, spki: Uint8Array): PublicKeyInfo {
   const exponent = unsigned(numbers)
   numbers.end()
   if (exponent.length > 4) throw new DerError('RSA public exponent is too large')
+  // With 1 everything padded is a signature; an even one is none.
+  if (exponent[exponent.length - 1]! % 2 === 0 || (exponent.length === 1 && exponent[0] === 1)) {
+    throw new DerError('RSA public exponent is even or 1')
+  }
   const bits = modulus.length * 8 - Math.clz32(modulus[0]!) + 24
   return { kind: 'rsa', modulus, exponent, bits, spki }
 }
@@ -223,8 +227,8 @@ export function webCryptoVerifier(subtle: SubtleCrypto = crypto.subtle): VerifyS
       if (!scheme.longSalt || scheme.kind !== 'rsa-pss' || key.kind !== 'rsa') return false
       return await check({ ...verifyParams, saltLength: Math.ceil((key.bits - 1) / 8) - verifyParams.saltLength - 2 })
     } catch (error) {
-      // A point that is not on its curve, an even modulus: the key verifies nothing.
-      if (error instanceof Error && /Data|Operation|InvalidAccess/.test(error.name)) return false
+      // A point that is not on its curve, an even modulus: the key verifies nothing. Deno says TypeError.
+      if (error instanceof Error && /Data|Operation|InvalidAccess|Type/.test(error.name)) return false
       throw error
     }
   }

@@ -83,11 +83,11 @@ export function nodeVerifier(): VerifySignature {
       }
       const hash = scheme.kind === 'ed25519' ? null : HASHES[scheme.hash]
       if (scheme.kind === 'rsa-pss') {
-        return verify(
-          hash,
-          data,
-          { key: object, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: constants.RSA_PSS_SALTLEN_AUTO },
-          signature,
+        const padded = { key: object, padding: constants.RSA_PKCS1_PSS_PADDING }
+        const check = (saltLength: number) => verify(hash, data, { ...padded, saltLength }, signature)
+        return (
+          check(constants.RSA_PSS_SALTLEN_DIGEST) ||
+          (scheme.longSalt === true && check(constants.RSA_PSS_SALTLEN_MAX_SIGN))
         )
       }
       return verify(hash, data, { key: object, dsaEncoding: 'ieee-p1363' }, signature)

@@ -6,7 +6,7 @@ import { commandOf, programOf, skipNote } from '../support/runtimes.ts'
 const ROOT = resolve(import.meta.dirname, '../..')
 const VITEST = join(ROOT, 'node_modules/vitest/vitest.mjs')
 /** What runs unchanged everywhere, and the listeners and clients that full hosts add. The other databases are part of the suite of hosts. */
-const ROOMS = ['src/core', 'src/rpc', 'src/transport', 'src/store/postgres']
+const ROOMS = ['src/core', 'src/rpc', 'src/transport', 'src/store/postgres', 'test/vectors']
 /** Deno makes an RSA key of 4096 bits in one to ten seconds. */
 const PATIENCE = ['--testTimeout=40000']
 
@@ -18,7 +18,7 @@ const RUNTIMES = [
 
 for (const [runtime, pool] of RUNTIMES) {
   test.skipIf(programOf(runtime) === undefined)(
-    `the unit tests of core, rpc, transport and PostgreSQL pass on ${runtime}${skipNote(runtime)}`,
+    `the unit tests of core, rpc, transport and PostgreSQL, and outside vectors, pass on ${runtime}${skipNote(runtime)}`,
     () => {
       const [program, ...args] = commandOf(runtime)
       const start = runtime === 'bun' ? [...args, '--bun'] : args

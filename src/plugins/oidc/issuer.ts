@@ -3,7 +3,7 @@ import { type Clock, epochSeconds } from '../../core/clock.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import type { TokenIssuer } from '../../core/exchange.ts'
 import { spkiOfJwk } from '../../core/jwk.ts'
-import { fitsJws, parseJwt, verifiesJwt } from '../../core/jwt-svid.ts'
+import { fitsJws, type ParsedJws, parseJwt, verifiesJwt } from '../../core/jwt-svid.ts'
 import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
 import { fetchJson } from './fetch-json.ts'
 
@@ -30,8 +30,14 @@ const STALE_MS = 24 * 3600_000
 /** A key that is not known makes us look at most this often: made-up ones cost the issuer nothing. */
 const COOL_DOWN_MS = 60_000
 
+/** A key of an issuer, and the one algorithm that it is for if the issuer says so. */
+interface IssuerKey {
+  readonly authority: JwtAuthority
+  readonly algorithm: string | undefined
+}
+
 interface KeySet {
-  readonly keys: ReadonlyMap<string, JwtAuthority>
+  readonly keys: ReadonlyMap<string, IssuerKey>
   readonly fetchedAtMs: number
 }
 
@@ -70,7 +76,7 @@ export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
     return looking
   }
 
-  async function keyOf(keyId: string): Promise<JwtAuthority | undefined> {
+  async function keyOf(keyId: string): Promise<IssuerKey | undefined> {
     const nowMs = clock.nowMs()
     const mayLook = nowMs - lookedAtMs >= COOL_DOWN_MS
     const age = known ? nowMs - known.fetchedAtMs : Number.POSITIVE_INFINITY
@@ -114,7 +120,7 @@ export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
       if (typeof sub !== 'string' || sub === '' || sub.length > 1024) throw refused('the token has no subject')
       const key = await keyOf(parsed.keyId)
       if (!key) throw refused(`the issuer has no key ${JSON.stringify(parsed.keyId.slice(0, 128))}`)
-      if (!(await verifiesJwt(parsed, key, verify))) throw refused('the signature of the token does not verify')
+      if (!(await isSignedBy(parsed, key, verify))) throw refused('the signature of the token does not verify')
       return { claims: parsed.claims, subject: sub, audiences: named, expiresAt: Math.floor(exp) }
     },
   }
@@ -142,20 +148,28 @@ async function discover(issuer: string, send: typeof fetch): Promise<string> {
   return document.jwks_uri
 }
 
-/** Keys that cannot verify anything here, and all but the first of a name, are left out. */
-function readKeys(document: unknown): ReadonlyMap<string, JwtAuthority> {
+/** Whether a token is signed by a key of an issuer, with the algorithm that the key is for. RFC 7517 4.4 */
+export async function isSignedBy(jws: ParsedJws, key: IssuerKey, verify: VerifySignature): Promise<boolean> {
+  if (key.algorithm !== undefined && key.algorithm !== jws.algorithm) return false
+  return verifiesJwt(jws, key.authority, verify)
+}
+
+/** Keys of a JWKS by name. Those that cannot verify anything here, and all but the first of a name, are left out. */
+export function readKeys(document: unknown): ReadonlyMap<string, IssuerKey> {
   const list = (document as { keys?: unknown } | null)?.keys
   if (!Array.isArray(list)) throw new Error('the keys of the issuer are no JWKS')
   if (list.length > MAX_KEYS) throw new Error(`the issuer has more than ${MAX_KEYS} keys`)
-  const keys = new Map<string, JwtAuthority>()
+  const keys = new Map<string, IssuerKey>()
   for (const jwk of list) {
     if (typeof jwk !== 'object' || jwk === null) continue
-    const { kid, use, alg } = jwk as Readonly<Record<string, unknown>>
+    const { kid, use, alg, key_ops: operations } = jwk as Readonly<Record<string, unknown>>
     if (typeof kid !== 'string' || kid === '' || keys.has(kid) || (use !== undefined && use !== 'sig')) continue
+    if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) continue
     try {
       const publicKey = spkiOfJwk(jwk as Readonly<Record<string, unknown>>)
-      if (typeof alg === 'string' && !fitsJws(parsePublicKey(publicKey), alg)) continue
-      keys.set(kid, { keyId: kid, publicKey, expiresAt: 0, tainted: false })
+      const algorithm = typeof alg === 'string' ? alg : undefined
+      if (algorithm !== undefined && !fitsJws(parsePublicKey(publicKey), algorithm)) continue
+      keys.set(kid, { authority: { keyId: kid, publicKey, expiresAt: 0, tainted: false }, algorithm })
     } catch {
       // Of a type that we have no use for.
     }
