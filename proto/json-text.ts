@@ -10,6 +10,8 @@ export type Json = null | boolean | string | NumberText | readonly Json[] | Read
 
 /** Deeper than any message of ours. */
 const MAX_DEPTH = 32
+/** Each value takes far more memory than the two bytes that it may be written in. */
+const MAX_VALUES = 400_000
 const MAX_NUMBER = 64
 
 const SPACE = /[ \t\n\r]*/y
@@ -35,6 +37,7 @@ export function parseJson(bytes: Uint8Array): Json {
     throw new Error('not UTF-8')
   }
   let at = 0
+  let values = 0
 
   function fail(what: string): never {
     throw new Error(`${what} at character ${at}`)
@@ -87,6 +90,8 @@ export function parseJson(bytes: Uint8Array): Json {
 
   function value(depth: number): Json {
     if (depth > MAX_DEPTH) fail('nested too deeply')
+    values += 1
+    if (values > MAX_VALUES) fail('too many values')
     const next = peek()
     if (next === '"') return string()
     if (next === '{') {

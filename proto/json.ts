@@ -137,10 +137,11 @@ const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/
 
 function asBytes(json: Json, where: string): Uint8Array {
   const text = asString(json, where)
-  const digits = text.replace(/=+$/, '')
+  if (!BASE64.test(text)) throw new Error(`${where} must be base64`)
+  const digits = text.slice(0, text.length - (text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0))
   // Padded in full or not at all.
   const padded = digits.length === text.length || text.length % 4 === 0
-  if (!BASE64.test(text) || digits.length % 4 === 1 || !padded) throw new Error(`${where} must be base64`)
+  if (digits.length % 4 === 1 || !padded) throw new Error(`${where} must be base64`)
   return base64Decode(digits)
 }
 

@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import type { LoggingOptions } from '../config/logging.ts'
-import type { Log, LogFields, LogLevel } from '../core/log.ts'
+import { type Log, type LogFields, type LogLevel, loggable } from '../core/log.ts'
 
 const SEVERITY: Readonly<Record<LogLevel, number>> = {
   panic: 0,
@@ -11,6 +11,9 @@ const SEVERITY: Readonly<Record<LogLevel, number>> = {
   debug: 5,
   trace: 6,
 }
+
+/** Members of a list that a line shows. */
+const MAX_LISTED = 64
 
 /** The process's log: SPIRE's formats, its level changeable while it runs. */
 export interface ProcessLog {
@@ -33,7 +36,7 @@ export function openLog(options: LoggingOptions, now: () => Date = () => new Dat
 
   function write(at: LogLevel, message: string, fields: LogFields): void {
     if (SEVERITY[at] > SEVERITY[level]) return
-    const line = format(now(), at, message, fields)
+    const line = format(now(), at, loggable(message), bounded(fields))
     try {
       writeSync(descriptor, line)
     } catch (error) {
@@ -76,6 +79,19 @@ export function openLog(options: LoggingOptions, now: () => Date = () => new Dat
       if (options.file !== '') closeSync(descriptor)
     },
   }
+}
+
+function bounded(fields: LogFields): LogFields {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [
+      name,
+      typeof value === 'string'
+        ? loggable(value)
+        : Array.isArray(value)
+          ? value.slice(0, MAX_LISTED).map((one) => loggable(one))
+          : value,
+    ]),
+  )
 }
 
 function textLine(at: Date, level: LogLevel, message: string, fields: LogFields): string {

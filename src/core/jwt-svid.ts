@@ -181,7 +181,7 @@ export async function verifiesJwt(
 
 /** Whether a key may be used with an algorithm of JWS_ALGORITHMS: the curve is the algorithm's, RSA keys are no toys. */
 export function fitsJws(key: PublicKeyInfo, algorithm: string): boolean {
-  const scheme = JWS_ALGORITHMS[algorithm]
+  const scheme = Object.hasOwn(JWS_ALGORITHMS, algorithm) ? JWS_ALGORITHMS[algorithm] : undefined
   if (!scheme) return false
   if (scheme.kind === 'ecdsa') return key.kind === 'ec' && key.curve === scheme.curve
   return key.kind === 'rsa' && key.bits >= 2048

@@ -15,6 +15,15 @@ export interface Log {
   readonly debugEnabled: boolean
 }
 
+/** Long enough for any chain of errors; what comes from outside may be megabytes. */
+const MAX_LOGGED = 4096
+
+/** A text as a log may hold it. */
+export function loggable(text: string): string {
+  if (text.length <= MAX_LOGGED) return text
+  return `${text.slice(0, MAX_LOGGED)}... (${text.length - MAX_LOGGED} more)`
+}
+
 /** A log that writes nothing. */
 export const silentLog: Log = {
   debug() {},

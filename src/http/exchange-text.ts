@@ -21,7 +21,7 @@ export function csrOf(text: string): Uint8Array {
   throw new StatusError('INVALID_ARGUMENT', 'the CSR is neither PEM nor base64')
 }
 
-const BODY = { maxBytes: 96 * 1024, timeoutMs: 10_000 }
+const BODY = { maxBytes: 64 * 1024, timeoutMs: 10_000 }
 
 /** Reads a request of the exchange: a token, and a CSR or a proof. @throws StatusError; TooLarge for what is more */
 export async function exchangeBody(request: Request): Promise<Uint8Array> {

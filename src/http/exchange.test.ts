@@ -248,7 +248,7 @@ test.each<[string, () => Promise<Pairs> | Pairs, number, string, string]>([
 
 test('a parameter as often as a body has room for costs next to nothing', async () => {
   const before = process.cpuUsage()
-  expect((await post(Array.from({ length: 24_000 }, () => ['a', '1'] as const))).body).toMatchObject({
+  expect((await post(Array.from({ length: 16_000 }, () => ['a', '1'] as const))).body).toMatchObject({
     error: 'invalid_request',
     error_description: expect.stringContaining("more than once: 'a'"),
   })

@@ -17,7 +17,13 @@ const signer = await generateSigner('ec-p256')
 const thumbprint = await jwkThumbprint(signer.publicKey)
 const trust = { verifyPeer: async () => Promise.reject(new StatusError('UNAUTHENTICATED', 'no')) } as never
 const options = { trust, audiences: [AUDIENCE], verify: nodeVerifier(), clock: { nowMs: () => AT * 1000 } }
-const senders = sendersOf({ ...options, operatorKeys: ['x'.repeat(43), thumbprint] })
+const whoSent = sendersOf({ ...options, operatorKeys: ['x'.repeat(43), thumbprint] })
+/** As the handler does it: by the head, then the body. */
+const senders = async (request: HttpMessage, address: string) => {
+  const { checkBody, ...sender } = await whoSent(request, address)
+  await checkBody?.(request.body)
+  return sender
+}
 
 function message(headers: Record<string, string> = {}): HttpMessage {
   return {

@@ -5,9 +5,9 @@ import type { Server } from '../server/server.ts'
 import type { AuthenticateRequest, Sender } from '../transport/fetch.ts'
 import { type Fronts, frontsOf } from '../transport/front.ts'
 import { verifyRequest } from '../transport/http-signature.ts'
-import { type HttpMessage, tagOf } from '../transport/message-signature.ts'
+import { checkDigest, type MessageHead, tagOf } from '../transport/message-signature.ts'
 import { isOperatorTag, verifyOperatorRequest } from '../transport/operator-signature.ts'
-import { isWitRequest, verifyWitRequest } from '../transport/wit-signature.ts'
+import { checkWitBody, isWitRequest, verifyWitRequest } from '../transport/wit-signature.ts'
 
 /** Verifies the bearer token of an operator. @returns how logs name them @throws StatusError UNAUTHENTICATED, PERMISSION_DENIED */
 export type VerifyOperatorToken = (token: string) => Promise<string>
@@ -37,22 +37,30 @@ const ACCESS_HEADER = 'cf-access-jwt-assertion'
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
   const { trust, audiences, operatorKeys = [], verifyOperatorToken, fronts = frontsOf([]), verify, clock } = options
 
-  async function bySvid(message: HttpMessage, address: string): Promise<Sender> {
+  async function bySvid(message: MessageHead, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, verifyChain: trust.verifyPeer }
     const { holder } = await verifyRequest(message, check)
-    return { peer: { via: 'x509', address, ...holder }, signed: true }
+    return { peer: { via: 'x509', address, ...holder }, signed: true, checkBody: digestOf(message) }
   }
 
-  async function byWit(message: HttpMessage, address: string): Promise<Sender> {
+  async function byWit(message: MessageHead, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, verifyWit: trust.verifyWit }
     const { spiffeId } = await verifyWitRequest(message, check)
-    return { peer: { via: 'wit', address, spiffeId }, signed: true }
+    return {
+      peer: { via: 'wit', address, spiffeId },
+      signed: true,
+      checkBody: (body) => checkWitBody({ headers: message.headers, body }),
+    }
   }
 
-  async function byOperatorKey(message: HttpMessage, address: string): Promise<Sender> {
+  async function byOperatorKey(message: MessageHead, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, thumbprints: operatorKeys }
     const name = await verifyOperatorRequest(message, check)
-    return { peer: { via: 'operator', address, name, proof: 'operator_key' }, signed: true }
+    return {
+      peer: { via: 'operator', address, name, proof: 'operator_key' },
+      signed: true,
+      checkBody: digestOf(message),
+    }
   }
 
   async function byToken(token: string, address: string): Promise<Sender> {
@@ -89,4 +97,8 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
     const assertion = verifyOperatorToken ? headers.get(ACCESS_HEADER) : null
     return assertion === null ? { peer: { via: 'anonymous', address }, signed: false } : byToken(assertion, address)
   }
+}
+
+function digestOf({ headers }: MessageHead): NonNullable<Sender['checkBody']> {
+  return (body) => checkDigest({ headers, body })
 }

@@ -2,7 +2,14 @@ import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log, LogFields } from '../core/log.ts'
 import { auditOutcome } from './audit.ts'
 import { type Caller, nameOf, type Peer } from './caller.ts'
-import { type AuditFields, type Call, EncodedMessage, type MessageType, type Method } from './method.ts'
+import {
+  type AuditFields,
+  type Call,
+  EncodedMessage,
+  type MessageReader,
+  type MessageType,
+  type Method,
+} from './method.ts'
 import { addressWithoutPort, type RateLimiter } from './rate-limit.ts'
 import type { BoundMethod, BoundService, IncomingCall } from './service.ts'
 
@@ -17,6 +24,10 @@ export interface Verdict {
 export interface Pipeline<Deps> {
   /** Decides who the caller is for one method. `logger.log` is made when it is first read. */
   authorize(deps: Deps, path: string, call: IncomingCall, logger: { readonly log: Log }): Verdict | Promise<Verdict>
+  /** @see BoundMethod.requestLimit; default no limit of its own */
+  requestLimit?(path: string, peer: Peer): number | undefined
+  /** What the message of a caller is read from, so that it becomes only so many objects; default its bytes. */
+  reader?(bytes: Uint8Array, caller: Caller): Uint8Array | MessageReader
   /** The rate limit of a method; asked once per method, when it is bound. */
   limiterOf(path: string): RateLimiter | undefined
   readonly auditEnabled: boolean
@@ -79,15 +90,20 @@ class Invocation<Deps> implements BoundMethod {
     }
   }
 
+  requestLimit(peer: Peer): number | undefined {
+    return this.pipeline.requestLimit?.(this.path, peer)
+  }
+
+  /** Who calls is known before a byte of the message is looked at. */
   async unary(bytes: Uint8Array, incoming: IncomingCall): Promise<Uint8Array> {
     const method = this.#method
     if (method.kind !== 'unary') throw new StatusError('UNIMPLEMENTED', `method ${this.path} is a stream`)
-    const request = decode(method.request, bytes, 'grpc: error unmarshalling request')
     const call = new CallInFlight(this, incoming)
     try {
       const verdict = this.pipeline.authorize(this.#deps, this.path, incoming, call)
       call.verdict = verdict instanceof Promise ? await verdict : verdict
       if (incoming.admit) await incoming.admit()
+      const request = call.read(method.request, bytes, UNARY_COMPLAINT)
       const response = await method.handle(this.#deps, request, call)
       return response instanceof EncodedMessage ? response.bytes : method.response.encode(response).finish()
     } catch (error) {
@@ -105,8 +121,8 @@ class Invocation<Deps> implements BoundMethod {
       if (incoming.admit) await incoming.admit()
       const responses =
         method.kind === 'bidi'
-          ? method.handle(this.#deps, decodeEach(method.request, requests), call)
-          : method.handle(this.#deps, await only(method.request, requests), call)
+          ? method.handle(this.#deps, decodeEach(method.request, requests, call), call)
+          : method.handle(this.#deps, await only(method.request, requests, call), call)
       for await (const response of responses) {
         yield response instanceof EncodedMessage ? response.bytes : method.response.encode(response).finish()
       }
@@ -176,6 +192,17 @@ class CallInFlight implements Call {
     await limiter.take(this.#incoming.limitKey ?? addressWithoutPort(this.peer.address), cost, this.signal)
   }
 
+  /** @throws StatusError INTERNAL, as grpc-go, for what is no message or has too many fields for this caller */
+  read<T>(type: MessageType<T>, message: Uint8Array, complaint: string): T {
+    const { reader } = this.#invocation.pipeline
+    const bytes = this.#incoming.toProtobuf?.(message) ?? message
+    try {
+      return type.decode(reader ? reader(bytes, this.caller) : bytes)
+    } catch (cause) {
+      throw new StatusError('INTERNAL', `${complaint}: proto: cannot parse invalid wire-format data`, { cause })
+    }
+  }
+
   auditRequest(fields: AuditFields): void {
     if (this.audited) this.#requestFields = { ...this.#requestFields, ...fields }
   }
@@ -222,22 +249,19 @@ class CallInFlight implements Call {
   }
 }
 
-function decode<T>(type: MessageType<T>, bytes: Uint8Array, complaint: string): T {
-  try {
-    return type.decode(bytes)
-  } catch (cause) {
-    throw new StatusError('INTERNAL', `${complaint}: proto: cannot parse invalid wire-format data`, { cause })
-  }
-}
-
+const UNARY_COMPLAINT = 'grpc: error unmarshalling request'
 const STREAM_COMPLAINT = 'grpc: failed to unmarshal the received message'
 
-async function* decodeEach<T>(type: MessageType<T>, requests: AsyncIterable<Uint8Array>): AsyncIterable<T> {
-  for await (const bytes of requests) yield decode(type, bytes, STREAM_COMPLAINT)
+async function* decodeEach<T>(
+  type: MessageType<T>,
+  requests: AsyncIterable<Uint8Array>,
+  call: CallInFlight,
+): AsyncIterable<T> {
+  for await (const bytes of requests) yield call.read(type, bytes, STREAM_COMPLAINT)
 }
 
 /** The one request of a server stream. */
-async function only<T>(type: MessageType<T>, requests: AsyncIterable<Uint8Array>): Promise<T> {
-  for await (const bytes of requests) return decode(type, bytes, STREAM_COMPLAINT)
+async function only<T>(type: MessageType<T>, requests: AsyncIterable<Uint8Array>, call: CallInFlight): Promise<T> {
+  for await (const bytes of requests) return call.read(type, bytes, STREAM_COMPLAINT)
   throw new StatusError('INTERNAL', 'cardinality violation: received no request message from a server streaming RPC')
 }

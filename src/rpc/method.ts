@@ -4,7 +4,13 @@ import type { Caller, Peer } from './caller.ts'
 /** The shape of ts-proto's message objects: what a table row names for its request and response. */
 export interface MessageType<T> {
   encode(message: T, writer?: never): { finish(): Uint8Array }
-  decode(bytes: Uint8Array): T
+  decode(bytes: Uint8Array | MessageReader): T
+}
+
+/** Reads the wire format for the generated code. */
+export interface MessageReader {
+  readonly len: number
+  pos: number
 }
 
 /** One call in flight, as a service sees it. */

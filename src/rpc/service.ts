@@ -8,6 +8,8 @@ export interface IncomingCall {
   /** Whose calls share a rate limit; default the address of the peer. */
   readonly limitKey?: string
   header(name: string): readonly string[]
+  /** Makes protobuf of a message that came in another form; only done for callers who may call. @throws StatusError */
+  toProtobuf?(message: Uint8Array): Uint8Array
   /** What is to be done once the caller may make the call, and before it is made. @throws StatusError if it may not after all */
   admit?(): Promise<void>
   /**
@@ -26,6 +28,11 @@ export interface IncomingCall {
 export interface BoundMethod {
   readonly path: string
   readonly kind: MethodKind
+  /**
+   * How long a message of this peer may be, bytes; undefined: as long as any. 0: it may not call at all, and calling the method with nothing
+   * says so; its message is not worth reading.
+   */
+  requestLimit?(peer: Peer): number | undefined
   /** kind 'unary'. Rejects with a StatusError only. */
   unary(request: Uint8Array, call: IncomingCall): Promise<Uint8Array>
   /** kinds 'server-stream' and 'bidi'. Ends or throws a StatusError; return() on it means the client left. */

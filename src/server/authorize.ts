@@ -67,6 +67,11 @@ export const POLICY: ReadonlyMap<string, ReadonlySet<Who>> = new Map(
 
 const NONE: ReadonlySet<Who> = new Set()
 
+/** Whether anybody may call a method, who they are or not. */
+export function isForAll(path: string): boolean {
+  return POLICY.get(path)?.has('any') ?? false
+}
+
 /**
  * Decides who the caller is, trying the cheap answers first.
  * @throws StatusError PERMISSION_DENIED with PermissionDeniedDetails where an agent was refused

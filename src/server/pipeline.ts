@@ -1,8 +1,9 @@
+import { boundedReader } from '../../proto/bounded-reader.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type { Pipeline } from '../rpc/invoke.ts'
 import { RateLimiter, type Wait } from '../rpc/rate-limit.ts'
-import { authorize } from './authorize.ts'
+import { authorize, isForAll } from './authorize.ts'
 import type { ServerDeps } from './deps.ts'
 
 export interface PipelineOptions {
@@ -45,6 +46,9 @@ const LIMITS = [
   { perSecond: 10, switch: undefined, paths: [`${AGENT}PostStatus`] },
 ] as const
 
+/** Longer than any message of an agent that attests: a chain of sixteen certificates with RSA keys, or the token of a platform. */
+const STRANGERS_MESSAGE_BYTES = 64 * 1024
+
 /** The pipeline of the server's methods; both listeners share one, and so the rate limits. */
 export function serverPipeline(options: PipelineOptions): Pipeline<ServerDeps> {
   const { clock, wait, newUuid } = options
@@ -61,6 +65,10 @@ export function serverPipeline(options: PipelineOptions): Pipeline<ServerDeps> {
   }
   return {
     authorize,
+    requestLimit: (path, peer) => (peer.via !== 'anonymous' ? undefined : isForAll(path) ? STRANGERS_MESSAGE_BYTES : 0),
+    // Administrators may send as much as a message holds: whole files of entries.
+    reader: (bytes, { kind }) =>
+      kind === 'local' || kind === 'admin' ? bytes : boundedReader(bytes, kind === 'anonymous' ? 4096 : 400_000),
     limiterOf: (path) => limiters.get(path),
     auditEnabled: options.auditEnabled ?? false,
     log: options.log.child({ subsystem_name: 'api' }),

@@ -1,6 +1,7 @@
 import { base64, fromBase64 } from '../core/base64.ts'
 import { concat, utf8 } from '../core/der.ts'
 import { type StatusCode, type StatusDetail, StatusError } from '../core/error.ts'
+import { PrefixedMessages } from './prefixed-messages.ts'
 
 // The Connect protocol, https://connectrpc.com/docs/protocol: unary calls and half-duplex streams of protobuf messages.
 
@@ -145,21 +146,14 @@ export async function* readStream(
   chunks: AsyncIterable<Uint8Array>,
   maxMessageBytes: number,
 ): AsyncGenerator<Uint8Array> {
-  let rest: Uint8Array = new Uint8Array(0)
+  const reader = new PrefixedMessages((_, length) => {
+    if (length > maxMessageBytes)
+      throw new StatusError('RESOURCE_EXHAUSTED', `received message larger than max (${length} vs. ${maxMessageBytes})`)
+  })
   for await (const chunk of chunks) {
-    rest = rest.length === 0 ? chunk : concat([rest, chunk])
-    while (rest.length >= 5) {
-      const length = new DataView(rest.buffer, rest.byteOffset, rest.length).getUint32(1)
-      if (length > maxMessageBytes) {
-        throw new StatusError(
-          'RESOURCE_EXHAUSTED',
-          `received message larger than max (${length} vs. ${maxMessageBytes})`,
-        )
-      }
-      if (rest.length < 5 + length) break
-      const flags = rest[0]!
-      const message = rest.subarray(5, 5 + length)
-      rest = rest.subarray(5 + length)
+    reader.push(chunk)
+    for (let next = reader.next(); next !== undefined; next = reader.next()) {
+      const { flags, message } = next
       if (flags & END) {
         const { error } = JSON.parse(new TextDecoder().decode(message)) as { error?: ErrorBody }
         if (error) throw errorOf(error)

@@ -8,12 +8,13 @@ import { sha256 } from '../core/sha256.ts'
 import type { UseStore } from '../core/store.ts'
 import { nameOf, type Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
+import { byteBudget, tooManyStrangers } from './byte-budget.ts'
 import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
 import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
 import type { TlsClientAuth } from './front.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { type HttpIdentity, nonceOf, signResponse } from './http-signature.ts'
-import { checkDigest, type HttpMessage, LONGEST_ACCEPTANCE } from './message-signature.ts'
+import { checkDigest, type HttpMessage, LONGEST_ACCEPTANCE, type MessageHead } from './message-signature.ts'
 import { readBody } from './request-body.ts'
 import type { StateSeal } from './sealed-state.ts'
 
@@ -33,6 +34,8 @@ export interface FetchOptions {
   readonly log: Log
   /** Longest body, bytes; default 4 MiB. */
   readonly maxBodyBytes?: number
+  /** What bodies of anonymous senders may hold together, bytes; default 16 MiB. */
+  readonly strangersBytes?: number
   /** Time in which the whole body must have come, ms; default 20 s. */
   readonly bodyTimeoutMs?: number
   /** Time after which a unary call is given up, even if the client allows more, ms; default 90 s. */
@@ -40,18 +43,22 @@ export interface FetchOptions {
 }
 
 /**
- * Says who sent a request.
+ * Says who sent a request, by all that comes before its body.
  * @param address of whoever connected, without port; empty if unknown
  * @param tls what the platform knows of a client certificate
  * @throws StatusError UNAUTHENTICATED for credentials that are not good; INVALID_ARGUMENT for malformed ones where a profile says so
  */
-export type AuthenticateRequest = (message: HttpMessage, address: string, tls?: TlsClientAuth) => Promise<Sender>
+export type AuthenticateRequest = (message: MessageHead, address: string, tls?: TlsClientAuth) => Promise<Sender>
 
 export interface Sender {
   readonly peer: Peer
   /** Whether a signature with a nonce binds the request; a bearer token binds nothing. */
   readonly signed: boolean
+  /** Makes sure that a body is the one that was signed. @throws StatusError */
+  readonly checkBody?: (body: Uint8Array) => Promise<void>
 }
+
+const NOTHING = new Uint8Array(0)
 
 /** Carries the sealed state of an exchange from answer to request. */
 export const STATE_HEADER = 'attest-state'
@@ -69,6 +76,7 @@ export function connectHandler(
   options: FetchOptions,
 ): (request: Request, address: string, tls?: TlsClientAuth) => Promise<Response | undefined> {
   const { basePath = '' } = options
+  const strangers = byteBudget(options.strangersBytes)
   return async (request, address, tls) => {
     const url = new URL(request.url)
     if (!url.pathname.startsWith(basePath)) return undefined
@@ -78,29 +86,43 @@ export function connectHandler(
     const codec = codecOf(request.headers.get('content-type'), method)
     if (!codec) return refused(415, { 'accept-post': acceptedTypes(method.kind).join(', ') })
     const target = url.pathname + url.search
-    let body: Uint8Array | undefined
+    let body: Uint8Array = NOTHING
+    let held = 0
     let deadline: Deadline | undefined
     let answer: Answer | Response | undefined
     try {
       checkProtocol(request.headers, method)
       deadline = deadlineOf(request, options.callTimeoutMs ?? 90_000, method.kind !== 'server-stream')
-      body = await readBody(request, {
-        maxBytes: options.maxBodyBytes ?? MAX_MESSAGE_BYTES,
-        timeoutMs: options.bodyTimeoutMs ?? 20_000,
-      })
-      const message: HttpMessage = { method: 'POST', target, headers: request.headers, body }
-      // The answer to a request without signature covers this header: what it says must be so.
-      if (!request.headers.has('signature') && request.headers.get('content-digest')?.startsWith('sha-256=')) {
-        await checkDigest(message)
-      }
-      const sender = await options.authenticate(message, address, tls)
+      const head: MessageHead = { method: 'POST', target, headers: request.headers }
+      const sender = await options.authenticate(head, address, tls)
       const { peer } = sender
+      // What this sender may not call is refused without its message, by the method itself.
+      const limit = method.requestLimit?.(peer) ?? Number.POSITIVE_INFINITY
+      if (limit === 0) void request.body?.cancel().catch(() => {})
+      else {
+        body = await readBody(request, {
+          maxBytes: Math.min(limit, options.maxBodyBytes ?? MAX_MESSAGE_BYTES),
+          timeoutMs: options.bodyTimeoutMs ?? 20_000,
+          take: (bytes) => {
+            if (peer.via !== 'anonymous') return
+            if (!strangers.take(bytes)) throw tooManyStrangers()
+            held += bytes
+          },
+        })
+        if (sender.checkBody) await sender.checkBody(body)
+        // The answer to a request without signature covers this header: what it says must be so.
+        else if (request.headers.get('content-digest')?.startsWith('sha-256=')) {
+          await checkDigest({ headers: request.headers, body })
+        }
+      }
+      const message: HttpMessage = { ...head, body }
       // Behind a proxy all have one address: who is known is counted by name.
       const name = nameOf(peer)
       const call: IncomingCall = {
         peer,
         ...(name === undefined ? {} : { limitKey: name }),
         signal: deadline.signal,
+        toProtobuf: codec.readRequest,
         admit: () => takeOnce(options, message, sender, method),
         header: (name) => {
           const value = request.headers.get(name)
@@ -116,6 +138,7 @@ export function connectHandler(
     } catch (error) {
       answer = failed(method, codec, statusOf(error, options.log))
     } finally {
+      strangers.give(held)
       if (!(answer instanceof Response)) deadline?.clear()
     }
     return answer instanceof Response ? answer : signed(options, { target, headers: request.headers }, answer)
@@ -151,7 +174,7 @@ function checkProtocol(headers: Headers, { kind }: BoundMethod): void {
 }
 
 async function unary(method: BoundMethod, codec: MessageCodec, body: Uint8Array, call: IncomingCall): Promise<Answer> {
-  const reply = await method.unary(codec.readRequest(body), call)
+  const reply = await method.unary(body, call)
   return { status: 200, contentType: codec.contentType, body: codec.writeResponse(reply) }
 }
 
@@ -171,8 +194,8 @@ async function exchange(
   const out: Uint8Array[] = []
   const { contentType } = codec
   try {
-    const requests = readEnvelopes(message.body).map(codec.readRequest)
-    const boundTo = concat([utf8(method.path), await sha256(requests[0] ?? new Uint8Array(0))])
+    const requests = readEnvelopes(message.body)
+    const boundTo = concat([utf8(method.path), await sha256(requests[0] ?? NOTHING)])
     const state = message.headers.get(STATE_HEADER)
     const call: IncomingCall = {
       ...incoming,
@@ -222,10 +245,12 @@ function streamed(
   call: IncomingCall,
   { log, onEnd }: { readonly log: Log; readonly onEnd: () => void },
 ): Response {
-  const requests = readEnvelopes(requestBody).map(codec.readRequest)
-  if (requests.length !== 1) throw new StatusError('INVALID_ARGUMENT', 'protocol error: one message is expected')
+  const [request, ...more] = readEnvelopes(requestBody)
+  // Nothing came where nothing was read: then the method refuses the caller.
+  if (more.length > 0 || (!request && requestBody.length > 0))
+    throw new StatusError('INVALID_ARGUMENT', 'protocol error: one message is expected')
   async function* input(): AsyncGenerator<Uint8Array> {
-    yield* requests
+    if (request) yield request
   }
   const replies = method.stream(input(), call)[Symbol.asyncIterator]()
   let left = false

@@ -20,7 +20,7 @@ test('messages survive any way of cutting the body into pieces', () => {
           for (let message = reader.next(); message; message = reader.next()) read.push([...message])
         }
         expect(read).toEqual(messages.map((message) => [...message]))
-        expect(reader.atBoundary).toBe(true)
+        expect(reader.unreadBytes).toBe(0)
       },
     ),
   )

@@ -1,4 +1,5 @@
 import { StatusError } from '../core/error.ts'
+import { PrefixedMessages } from './prefixed-messages.ts'
 
 /** SPIRE's (grpc-go's) default for one received message, bytes. */
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -42,28 +43,25 @@ export interface FrameReaderOptions {
   readonly encoding?: string | undefined
 }
 
-/**
- * Takes a body apart into messages, whatever the sizes of its pieces. Memory grows with what has arrived, never with what a
- * prefix promises. A message that lies in one piece is a view of that piece, not a copy.
- */
+/** Takes the body of a request apart into its messages. */
 export class FrameReader {
-  readonly #maxMessageBytes: number
-  readonly #encoding: string | undefined
-  #pieces: Uint8Array[] = []
-  #bufferedBytes = 0
-  /** Length of the message being read, -1 before its prefix is complete. */
-  #expectedBytes = -1
+  readonly #messages: PrefixedMessages
 
-  constructor(options: FrameReaderOptions = {}) {
-    this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES
-    this.#encoding = options.encoding
+  constructor({ maxMessageBytes = MAX_MESSAGE_BYTES, encoding }: FrameReaderOptions = {}) {
+    this.#messages = new PrefixedMessages((flags, length) => {
+      checkFlag(flags, encoding)
+      if (length > maxMessageBytes) {
+        throw new StatusError(
+          'RESOURCE_EXHAUSTED',
+          `grpc: received message larger than max (${length} vs. ${maxMessageBytes})`,
+        )
+      }
+    })
   }
 
   /** Keeps a piece; `next` then gives the messages it completed. The piece must not be changed afterwards. */
   push(piece: Uint8Array): void {
-    if (piece.length === 0) return
-    this.#pieces.push(piece)
-    this.#bufferedBytes += piece.length
+    this.#messages.push(piece)
   }
 
   /**
@@ -73,70 +71,22 @@ export class FrameReader {
    *   grpc-go answers
    */
   next(): Uint8Array | undefined {
-    if (this.#expectedBytes < 0) {
-      if (this.#bufferedBytes < PREFIX_BYTES) return undefined
-      const prefix = this.#take(PREFIX_BYTES)
-      this.#checkFlag(prefix[0]!)
-      const length = prefix[1]! * 0x1000000 + ((prefix[2]! << 16) | (prefix[3]! << 8) | prefix[4]!)
-      if (length > this.#maxMessageBytes) {
-        throw new StatusError(
-          'RESOURCE_EXHAUSTED',
-          `grpc: received message larger than max (${length} vs. ${this.#maxMessageBytes})`,
-        )
-      }
-      this.#expectedBytes = length
-    }
-    if (this.#bufferedBytes < this.#expectedBytes) return undefined
-    const message = this.#take(this.#expectedBytes)
-    this.#expectedBytes = -1
-    return message
+    return this.#messages.next()?.message
   }
 
-  /** True between messages: where a body may end. */
-  get atBoundary(): boolean {
-    return this.#expectedBytes < 0 && this.#bufferedBytes === 0
+  /** Bytes that have come and are part of no whole message yet; 0 between messages, where a body may end. */
+  get unreadBytes(): number {
+    return this.#messages.unreadBytes
   }
+}
 
-  #checkFlag(flag: number): void {
-    if (flag === 0) return
-    if (flag !== 1) throw new StatusError('INTERNAL', `grpc: received unexpected payload format ${flag}`)
-    if (this.#encoding === undefined || this.#encoding === '' || this.#encoding === 'identity') {
-      throw new StatusError('INTERNAL', 'grpc: compressed flag set with identity or empty encoding')
-    }
-    throw unknownEncoding(this.#encoding)
+function checkFlag(flag: number, encoding: string | undefined): void {
+  if (flag === 0) return
+  if (flag !== 1) throw new StatusError('INTERNAL', `grpc: received unexpected payload format ${flag}`)
+  if (encoding === undefined || encoding === '' || encoding === 'identity') {
+    throw new StatusError('INTERNAL', 'grpc: compressed flag set with identity or empty encoding')
   }
-
-  #take(count: number): Uint8Array {
-    this.#bufferedBytes -= count
-    const first = this.#pieces[0]
-    if (first === undefined || count === 0) return new Uint8Array(0)
-    if (first.length === count) {
-      this.#pieces.shift()
-      return first
-    }
-    if (first.length > count) {
-      this.#pieces[0] = first.subarray(count)
-      return first.subarray(0, count)
-    }
-    const joined = new Uint8Array(count)
-    let filled = 0
-    let used = 0
-    while (filled < count) {
-      const piece = this.#pieces[used]!
-      const missing = count - filled
-      if (piece.length > missing) {
-        joined.set(piece.subarray(0, missing), filled)
-        this.#pieces[used] = piece.subarray(missing)
-        filled = count
-      } else {
-        joined.set(piece, filled)
-        filled += piece.length
-        used++
-      }
-    }
-    this.#pieces.splice(0, used)
-    return joined
-  }
+  throw unknownEncoding(encoding)
 }
 
 /** What grpc-go answers to a `grpc-encoding` it has no codec for; SPIRE installs none. */

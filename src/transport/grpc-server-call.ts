@@ -3,6 +3,7 @@ import { StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
+import { type ByteBudget, tooManyStrangers } from './byte-budget.ts'
 import { FrameReader, frameMessage, unknownEncoding } from './grpc-frame.ts'
 import { parseGrpcTimeout, statusTrailers, toStatusError } from './grpc-status.ts'
 
@@ -10,10 +11,13 @@ export interface CallContext {
   readonly service: BoundService
   readonly log: Log
   readonly maxMessageBytes: number
+  /** What requests of anonymous peers may hold together. */
+  readonly strangers: ByteBudget
 }
 
 const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' }
 const WITH_TRAILERS = { waitForTrailers: true }
+const NOTHING = new Uint8Array(0)
 const OK_TRAILERS = { 'grpc-status': '0' }
 /** setTimeout's longest; a later deadline is none. */
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -31,6 +35,8 @@ export class ServerCall implements IncomingCall {
   #aborted = false
   #finished = false
   #started = false
+  /** Of the budget of strangers. */
+  #heldBytes = 0
   #deadline: NodeJS.Timeout | undefined
   #trailers: Record<string, string> = OK_TRAILERS
   #requests: MessageQueue | undefined
@@ -79,8 +85,13 @@ export class ServerCall implements IncomingCall {
       return
     }
     if (this.#method === undefined) return
+    const limit = this.#method.requestLimit?.(this.peer)
+    if (limit === 0) {
+      this.#refuseUnread(this.#method)
+      return
+    }
     this.#reader = new FrameReader({
-      maxMessageBytes: this.#context.maxMessageBytes,
+      maxMessageBytes: Math.min(limit ?? Number.POSITIVE_INFINITY, this.#context.maxMessageBytes),
       encoding: this.#headers['grpc-encoding'] as string | undefined,
     })
     if (this.#method.kind !== 'unary') this.#startStream(this.#method)
@@ -172,15 +183,35 @@ export class ServerCall implements IncomingCall {
     )
   }
 
+  /** The method says why, in its own words and with its own line in the log. */
+  #refuseUnread(method: BoundMethod): void {
+    if (method.kind === 'unary') {
+      method.unary(NOTHING, this).then(
+        (response) => this.#succeed(response),
+        (error) => this.#failLogged(error),
+      )
+    } else {
+      this.#startStream(method)
+      this.#requests!.end()
+    }
+  }
+
   #onData(piece: Uint8Array): void {
     if (this.#finished) return
     const reader = this.#reader!
     try {
+      if (this.peer.via === 'anonymous') this.#holdOf(piece.length)
       reader.push(piece)
       for (let message = reader.next(); message !== undefined; message = reader.next()) this.#onMessage(message)
     } catch (error) {
       this.fail(toStatusError(error))
     }
+  }
+
+  /** @throws StatusError UNAVAILABLE if strangers hold too much already */
+  #holdOf(bytes: number): void {
+    if (!this.#context.strangers.take(bytes)) throw tooManyStrangers()
+    this.#heldBytes += bytes
   }
 
   #onMessage(message: Uint8Array): void {
@@ -201,7 +232,7 @@ export class ServerCall implements IncomingCall {
 
   #onEnd(): void {
     if (this.#finished) return
-    if (this.#reader!.atBoundary === false) this.fail(new StatusError('INTERNAL', 'unexpected EOF'))
+    if (this.#reader!.unreadBytes > 0) this.fail(new StatusError('INTERNAL', 'unexpected EOF'))
     else if (this.#requests !== undefined) this.#requests.end()
     else if (!this.#started)
       this.fail(new StatusError('INTERNAL', 'cardinality violation: received no request message'))
@@ -277,6 +308,8 @@ export class ServerCall implements IncomingCall {
 
   #onClose(): void {
     this.#open.delete(this)
+    this.#context.strangers.give(this.#heldBytes)
+    this.#heldBytes = 0
     const left = !this.#finished
     this.#finish()
     if (left || this.#requests !== undefined) this.abort()

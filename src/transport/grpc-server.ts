@@ -4,6 +4,7 @@ import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundService } from '../rpc/service.ts'
+import { byteBudget } from './byte-budget.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { type CallContext, ServerCall } from './grpc-server-call.ts'
 
@@ -12,6 +13,8 @@ export interface GrpcServerOptions {
   readonly log: Log
   /** Longest request message, bytes; default 4 MiB as grpc-go. */
   readonly maxMessageBytes?: number
+  /** What requests of anonymous peers may hold together, bytes; default 16 MiB. */
+  readonly strangersBytes?: number
   /** Streams open at once on one connection; default 1000. grpc-go has no limit; clients queue beyond it. */
   readonly maxConcurrentStreams?: number
   /** Header bytes of one request; default 64 KiB. */
@@ -46,6 +49,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     service: options.service,
     log,
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+    strangers: byteBudget(options.strangersBytes),
   }
   const http2Server = createServer({
     settings: {

@@ -7,7 +7,7 @@ import { issuerOf, randomSerial, SVID_SUBJECT, signCertificate } from '../core/x
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { selfSignCa } from '../server/ca.ts'
 import { signResponse, verifyRequest, verifyResponse, x509Credential } from './http-signature.ts'
-import { type HttpMessage, signWith } from './message-signature.ts'
+import { checkDigest, type HttpMessage, signWith } from './message-signature.ts'
 
 const NOW = 1_800_000_000
 const AUDIENCE = 'https://server.example.org'
@@ -129,7 +129,8 @@ test.each<[string, (request: HttpMessage) => HttpMessage | Promise<HttpMessage>,
   ],
 ])('a request with %s is refused', async (_, change, reason) => {
   const request = await change(await signed())
-  await expect(verifyRequest(request, check)).rejects.toThrow(reason)
+  const verified = verifyRequest(request, check).then(() => checkDigest(request))
+  await expect(verified).rejects.toThrow(reason)
 })
 
 test("somebody else's certificate does not make one of them", async () => {

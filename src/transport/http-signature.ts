@@ -12,6 +12,7 @@ import {
   contentDigest,
   type HttpMessage,
   LIFETIME,
+  type MessageHead,
   parseSignatureInput,
   quoted,
   refused,
@@ -71,15 +72,16 @@ export interface VerifiedRequest<Holder> {
 }
 
 /**
- * Verifies a signed request: strict form, window, audience, digest, chain, signature, in this order.
+ * Verifies the head of a signed request: strict form, window, audience, chain, signature, in this order. Its body is not looked at; that
+ * it is the one that was signed is for `checkDigest`.
  * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here, in a ClockSkew detail
  */
 export async function verifyRequest<Holder>(
-  message: HttpMessage,
+  message: MessageHead,
   check: RequestCheck<Holder>,
 ): Promise<VerifiedRequest<Holder>> {
   const credentialHeaders = message.headers.has(CHAIN) ? [CERT, CHAIN] : [CERT]
-  const { base, nonce } = await checkRequest(message, { tag: REQUEST_TAG, credentialHeaders }, check)
+  const { base, nonce } = checkRequest(message, { tag: REQUEST_TAG, credentialHeaders }, check)
   const chain = readCertificates(message.headers.get(CERT), message.headers.get(CHAIN))
   const holder = await check.verifyChain(chain)
   const leaf = parseCertificate(chain[0]!)

@@ -20,11 +20,15 @@ const SKEW = 30
 /** Longer than one request may be taken, from the first moment to the last, by replicas whose clocks differ. Seconds. */
 export const LONGEST_ACCEPTANCE = MAX_LIFETIME + 3 * SKEW
 
-export interface HttpMessage {
+/** All of a message that comes before its body. */
+export interface MessageHead {
   readonly method: string
   /** Path and query, as on the request line. */
   readonly target: string
   readonly headers: Headers
+}
+
+export interface HttpMessage extends MessageHead {
   readonly body: Uint8Array
 }
 
@@ -75,22 +79,22 @@ export interface CheckedRequest {
 }
 
 /**
- * Checks a signed request as far as no key is needed: strict form, window, audience, covered components, digest, in this order.
+ * Checks a signed request as far as no key and no body is needed: strict form, window, audience, covered components, in this order. The
+ * signature covers the digest of the body, which is for `checkDigest` once the body has come.
  * @param credentialHeaders those of the profile that this request has
  * @throws StatusError UNAUTHENTICATED; a wrong clock is told with the time here, in a ClockSkew detail
  */
-export async function checkRequest(
-  message: HttpMessage,
+export function checkRequest(
+  message: MessageHead,
   profile: { readonly tag: string; readonly credentialHeaders: readonly string[] },
   { audiences, now }: { readonly audiences: readonly string[]; readonly now: EpochSeconds },
-): Promise<CheckedRequest> {
+): CheckedRequest {
   const { components, params, values } = parseSignatureInput(message.headers.get('signature-input'), profile.tag)
   checkWindow(values, now)
   if (!audiences.includes(textParam(values, 'wimse-aud'))) {
     throw refused('the audience of the signature is not this server')
   }
   requireComponents(components, [...COVERED, ...profile.credentialHeaders])
-  await checkDigest(message)
   const base = requestBase(quoted(components), params, message, (name) => message.headers.get(name) ?? undefined)
   return { base, nonce: textParam(values, 'nonce') }
 }
@@ -230,6 +234,7 @@ export async function contentDigest(body: Uint8Array, name: 'sha-256' | 'sha-512
   return `${name}=:${base64(new Uint8Array(digest))}:`
 }
 
+/** @throws StatusError UNAUTHENTICATED unless the body is the one of the digest that came with it, SHA-256 */
 export async function checkDigest(message: { readonly headers: Headers; readonly body: Uint8Array }): Promise<void> {
   if (message.headers.get('content-digest') !== (await contentDigest(message.body))) {
     throw refused('the content digest does not match the body')

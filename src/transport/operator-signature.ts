@@ -5,7 +5,7 @@ import { jwkOf, jwkThumbprint, spkiOfJwk } from '../core/jwk.ts'
 import type { Signer } from '../core/key-type.ts'
 import { parsePublicKey, type VerifySignature } from '../core/public-key.ts'
 import { equalSecret } from '../core/secret-text.ts'
-import { type Credential, checkRequest, checkSignature, type HttpMessage, refused } from './message-signature.ts'
+import { type Credential, checkRequest, checkSignature, type MessageHead, refused } from './message-signature.ts'
 
 // The profile of operators: a key pair of their own, whose thumbprint the server is configured with.
 
@@ -33,12 +33,12 @@ export function isOperatorTag(tag: string | undefined): boolean {
 }
 
 /**
- * Verifies a request that an operator's key signed.
+ * Verifies the head of a request that an operator's key signed; its body is for `checkDigest`.
  * @returns the thumbprint of the key
  * @throws StatusError UNAUTHENTICATED
  */
-export async function verifyOperatorRequest(message: HttpMessage, check: OperatorCheck): Promise<string> {
-  const { base } = await checkRequest(message, { tag: TAG, credentialHeaders: [KEY] }, check)
+export async function verifyOperatorRequest(message: MessageHead, check: OperatorCheck): Promise<string> {
+  const { base } = checkRequest(message, { tag: TAG, credentialHeaders: [KEY] }, check)
   const spki = readKey(message.headers.get(KEY))
   const thumbprint = await jwkThumbprint(spki)
   if (!contains(check.thumbprints, thumbprint)) throw refused('the key is no operator of this server')

@@ -19,7 +19,7 @@ import {
   type SigningTerms,
   signWith,
 } from './message-signature.ts'
-import { isWitRequest, verifyWitRequest, witCredential } from './wit-signature.ts'
+import { checkWitBody, isWitRequest, verifyWitRequest, witCredential } from './wit-signature.ts'
 
 const AUDIENCE = 'https://id.example.org'
 const TARGET = '/spire.api.server.entry.v1.Entry/CountEntries'
@@ -221,7 +221,8 @@ test.each<[string, () => Promise<HttpMessage> | HttpMessage, string]>([
   ['a component twice', () => changed('signature-input', (text) => text.replace('(', '("@method" ')), 'repeats'],
   ['half a base64 group as signature', () => changed('signature', () => 'wimse=:A:'), 'malformed'],
 ])('a request with %s is refused with 400', async (_, make, reason) => {
-  const outcome = await rejection(verifyWitRequest(await make(), check))
+  const request = await make()
+  const outcome = await rejection(verifyWitRequest(request, check).then(() => checkWitBody(request)))
   expect(outcome).toMatch(/^INVALID_ARGUMENT: /)
   expect(outcome).toContain(reason)
 })

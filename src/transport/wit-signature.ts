@@ -9,6 +9,7 @@ import {
   checkWindow,
   contentDigest,
   type HttpMessage,
+  type MessageHead,
   parseSignatureInput,
   quoted,
   refused,
@@ -45,20 +46,29 @@ export interface WitCheck {
 }
 
 /**
- * Verifies a request that the holder of a WIT-SVID signed: strict form, window, audience, covered components, digest, token, signature,
- * in this order.
+ * Verifies the head of a request that the holder of a WIT-SVID signed: strict form, window, audience, covered components, token, signature,
+ * in this order. Its body is for `checkWitBody`.
  * @throws StatusError INVALID_ARGUMENT whatever is wrong, as the profile wants 400 and no 401
  */
-export async function verifyWitRequest(message: HttpMessage, check: WitCheck): Promise<ValidWitSvid> {
+export function verifyWitRequest(message: MessageHead, check: WitCheck): Promise<ValidWitSvid> {
+  return asBadRequest(verified(message, check))
+}
+
+/** @throws StatusError INVALID_ARGUMENT unless the body is the one of the digests that came with it */
+export function checkWitBody(message: Pick<HttpMessage, 'headers' | 'body'>): Promise<void> {
+  return asBadRequest(checkDigests(message))
+}
+
+async function asBadRequest<T>(check: Promise<T>): Promise<T> {
   try {
-    return await verified(message, check)
+    return await check
   } catch (error) {
     if (!(error instanceof StatusError) || error.code !== 'UNAUTHENTICATED') throw error
     throw new StatusError('INVALID_ARGUMENT', error.message, { details: error.details, cause: error })
   }
 }
 
-async function verified(message: HttpMessage, check: WitCheck): Promise<ValidWitSvid> {
+async function verified(message: MessageHead, check: WitCheck): Promise<ValidWitSvid> {
   const { headers } = message
   const token = headers.get(TOKEN)
   if (token === null || token.length > MAX_TOKEN) throw refused('the workload identity token is missing or too long')
@@ -67,7 +77,6 @@ async function verified(message: HttpMessage, check: WitCheck): Promise<ValidWit
   textParam(input.values, 'nonce')
   checkAudience(textParam(input.values, 'wimse-aud'), message.target, check.audiences)
   checkCovered(input, headers)
-  await checkDigests(message)
   // Only a token that is good says what key to check with.
   const wit = await check.verifyWit(token)
   const base = requestBase(quoted(input.components), input.params, message, (name) => headers.get(name) ?? undefined)
@@ -95,7 +104,7 @@ function checkCovered({ components }: SignatureInput, headers: Headers): void {
 }
 
 /** RFC 9530 2: one digest or both, and all of them right. A request without a body needs none. */
-async function checkDigests({ headers, body }: HttpMessage): Promise<void> {
+async function checkDigests({ headers, body }: Pick<HttpMessage, 'headers' | 'body'>): Promise<void> {
   const text = headers.get('content-digest')
   if (text === null && body.length === 0) return
   const members = (text ?? '').split(/, ?/)
