@@ -1,0 +1,4 @@
+import { defineConfig } from 'vitest/config'
+
+// Which folder is looked through comes with each run: the tests that lie beside the code, not those in test/, which start processes.
+export default defineConfig({ test: { include: ['**/*.test.ts'] } })
