@@ -172,7 +172,16 @@ function same(a: UpstreamBundle, b: UpstreamBundle): boolean {
 
 function sameKeys(a: readonly JwtAuthority[], b: readonly JwtAuthority[]): boolean {
   return (
-    a.length === b.length && a.every((key, index) => key.tainted === b[index]!.tainted && key.keyId === b[index]!.keyId)
+    a.length === b.length &&
+    a.every((key, index) => {
+      const other = b[index]!
+      return (
+        key.keyId === other.keyId &&
+        key.tainted === other.tainted &&
+        key.expiresAt === other.expiresAt &&
+        equalBytes(key.publicKey, other.publicKey)
+      )
+    })
   )
 }
 
