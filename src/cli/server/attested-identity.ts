@@ -119,7 +119,8 @@ async function followEntry(
     complained = false
     for await (const { identities, bundle } of agent.cache.subscribe(entry.selectors, signal)) {
       const found = identities.find((identity) => identity.entry.id === entry.id)
-      if (!found) break
+      // Another entry is the one to take, or none: this one was renamed, or is for servers below no more.
+      if (!found || downstreamEntry(agent, source.spiffeId, log)?.id !== entry.id) break
       const roots = (agent.cache.bundle(server.trustDomain) ?? bundle).x509Authorities.map(({ der }) => der)
       take.identity({ chain: found.svid.chain, privateKey: found.svid.privateKey, roots })
     }
