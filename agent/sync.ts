@@ -25,17 +25,35 @@ export interface SyncOptions {
 
 const TIMEOUT = { timeoutMs: RPC_TIMEOUT_MS }
 const MAX_PARALLEL_FETCHES = 10
+const MAX_ROUNDS = 5
 
 /**
- * One exchange with the server: entries by revision (only what is new or changed travels), then the bundles that they need.
+ * Brings what is known in step with the server. A federated bundle that is new is read twice, with the entries between: an entry that
+ * federated with a trust domain before must not be given a bundle that came after it was dissociated.
  * @throws StatusError as the server gave it, with `failed to fetch authorized entries: ` or like words in front
- * @see agent.md 7.2
  */
 export async function synchronise(
   connection: GrpcChannel,
   known: SyncResult,
   options: SyncOptions,
 ): Promise<SyncResult> {
+  let before = known
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const after = await exchange(connection, before, options)
+    const news = [...after.bundles.values()].some(
+      (bundle) => bundle.trustDomain !== options.trustDomain && before.bundles.get(bundle.trustDomain) !== bundle,
+    )
+    if (!news) return after
+    before = after
+  }
+  throw new StatusError('ABORTED', 'federated bundles change faster than they can be read')
+}
+
+/**
+ * One exchange with the server: entries by revision (only what is new or changed travels), then the bundles that they need.
+ * @see agent.md 7.2
+ */
+async function exchange(connection: GrpcChannel, known: SyncResult, options: SyncOptions): Promise<SyncResult> {
   const entries = await failingWith(
     'failed to fetch authorized entries',
     options.useSyncAuthorizedEntries
@@ -137,6 +155,8 @@ async function syncEntries(
     await call.send({ outputMask: undefined, ids: needed.slice(start, start + pageSize) })
     do {
       reply = await next(messages)
+      // Over HTTP the server answers from the start each time: with more pages of revisions if entries were added meanwhile.
+      if (reply.entryRevisions.length > 0) throw new StatusError('ABORTED', 'entries changed while they were read')
       for (const entry of collect(reply.entries, known, log).values()) entries.set(entry.id, entry)
     } while (reply.more)
   }
