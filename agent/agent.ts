@@ -19,8 +19,8 @@ import { isRotationDue, type RotationRule } from './rotation-rule.ts'
 import { type ConnectToServer, RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { StateFile } from './state.ts'
-import { SvidCache } from './svid-cache.ts'
-import { type NewWorkloadKey, SvidSigning, signJwt } from './svid-signing.ts'
+import { SvidCache, type WorkloadSvid } from './svid-cache.ts'
+import { type NewWorkloadKey, type SigningTrust, SvidSigning, signJwt } from './svid-signing.ts'
 import { type SyncResult, synchronise } from './sync.ts'
 import { taintedRoots } from './wire.ts'
 
@@ -74,13 +74,14 @@ export class Agent {
   readonly #signal: AbortSignal
   readonly #signing: SvidSigning
   readonly #taintedRoots = new Set<string>()
-  readonly #taintedKeys = new Set<string>()
   #identity: AgentIdentity
   /** Set before anybody sees the agent. */
   #connection!: GrpcChannel
   #known: SyncResult = { entries: new Map(), bundles: new Map() }
   #syncLoop: Loop | undefined
   #lastSync = 0
+  /** Signed, and served if the next sync says that they are what the server means. */
+  #unsure: ReadonlyMap<string, WorkloadSvid> = new Map()
   #awaitingSync: (() => void)[] = []
   #resyncTimer: NodeJS.Timeout | undefined
   #lastResyncMs = 0
@@ -90,10 +91,11 @@ export class Agent {
     this.#deps = deps
     this.#signal = signal
     this.#identity = identity
+    const trust: SigningTrust = { bundle: () => this.#bundle, clock, verify: deps.verify }
     this.#signing = new SvidSigning(
       deps.newWorkloadKey,
       options.workloadKeyType,
-      { bundle: () => this.#known.bundles.get(options.trustDomain), clock, verify: deps.verify },
+      trust,
       log.child({ subsystem_name: 'manager' }),
     )
     const rotation: RotationRule = { random, availabilityTargetSeconds: options.availabilityTargetSeconds }
@@ -110,7 +112,7 @@ export class Agent {
       clock,
       random,
       log,
-      sign: (entry, audience, timeoutMs) => signJwt(this.#connection, entry, audience, timeoutMs),
+      sign: (entry, audience, timeoutMs) => signJwt(this.#connection, entry, audience, timeoutMs, trust),
     })
   }
 
@@ -127,6 +129,7 @@ export class Agent {
       state.state.svid,
       state.state.reattestable,
       keyManager,
+      deps.options.trustDomain,
       epochSeconds(clock),
       attestorLog,
     )
@@ -152,6 +155,7 @@ export class Agent {
         async () => {
           await agent.sync()
           await agent.signPending()
+          if (agent.#unsure.size > 0) await agent.sync()
         },
       )
     } catch (error) {
@@ -161,6 +165,11 @@ export class Agent {
       throw error
     }
     return agent
+  }
+
+  /** Of the own trust domain, once there was a sync. */
+  get #bundle(): Bundle | undefined {
+    return this.#known.bundles.get(this.#deps.options.trustDomain)
   }
 
   get identity(): AgentIdentity {
@@ -240,6 +249,8 @@ export class Agent {
   async sync(): Promise<void> {
     const { options, log, clock, state } = this.#deps
     const waiting = this.#awaitingSync.length
+    const unsure = this.#unsure
+    this.#unsure = new Map()
     const result = await synchronise(this.#connection, this.#known, {
       trustDomain: options.trustDomain,
       useSyncAuthorizedEntries: options.useSyncAuthorizedEntries,
@@ -248,10 +259,11 @@ export class Agent {
     const bundle = result.bundles.get(options.trustDomain)!
     if (bundle.x509Authorities.length === 0)
       throw new StatusError('INTERNAL', 'the server sent a bundle without X.509 authorities')
-    const changed = bundle !== this.#known.bundles.get(options.trustDomain)
+    const changed = bundle !== this.#bundle
     this.#known = result
     this.cache.apply(new Map([...result.entries].filter(([, entry]) => !entry.storeSvid)), result.bundles)
-    this.#processTaint(bundle)
+    this.cache.store(new Map([...unsure].filter(([id, { signedFor }]) => this.cache.entry(id) === signedFor)))
+    if (changed) this.#trustOnly(bundle)
     if (changed) await state.save({ bundle: bundle.x509Authorities.map((root) => root.der) })
     this.#lastSync = epochSeconds(clock)
     for (const resolve of this.#awaitingSync.splice(0, waiting)) resolve()
@@ -263,18 +275,16 @@ export class Agent {
    */
   async signPending(): Promise<void> {
     const log = this.#deps.log.child({ subsystem_name: 'manager' })
-    const tried = new Set<string>()
+    const tried = new Set(this.#unsure.keys())
     for (;;) {
       const entries = this.cache.needed(this.#signing.limit, tried)
       if (entries.length === 0) return
       for (const entry of entries) tried.add(entry.id)
       log.debug('Renewing stale entries', { cache_type: 'workload', count: entries.length, limit: this.#signing.limit })
-      const tainted = this.#taintedRoots.size
-      const { svids, outdated } = await this.#signing.sign(this.#connection, entries)
+      const { svids, unsure, outdated } = await this.#signing.sign(this.#connection, entries)
+      if (unsure.size > 0) this.#unsure = new Map([...this.#unsure, ...unsure])
       if (outdated) void this.resync()
       this.cache.store(svids)
-      // What was tainted while the server signed.
-      if (this.#taintedRoots.size > tainted) this.cache.taint(this.#taintedRoots)
       for (const entry of entries) {
         const svid = svids.get(entry.id)
         if (svid)
@@ -305,11 +315,10 @@ export class Agent {
   }
 
   #connectAs(identity: AgentIdentity): Promise<GrpcChannel> {
-    const { connect, state, options } = this.#deps
+    const { connect, state } = this.#deps
     return connect({
       identity: clientIdentity(identity),
-      roots: () =>
-        this.#known.bundles.get(options.trustDomain)?.x509Authorities.map((root) => root.der) ?? state.state.bundle,
+      roots: () => this.#bundle?.x509Authorities.map((root) => root.der) ?? state.state.bundle,
     })
   }
 
@@ -379,15 +388,11 @@ export class Agent {
     }
   }
 
-  #processTaint(bundle: Bundle): void {
-    const roots = new Set(taintedRoots(bundle).filter((id) => !this.#taintedRoots.has(id)))
-    for (const id of roots) this.#taintedRoots.add(id)
-    if (roots.size > 0) this.cache.taint(roots)
-    const keys = new Set(
-      bundle.jwtAuthorities.filter((key) => key.tainted && !this.#taintedKeys.has(key.keyId)).map((key) => key.keyId),
-    )
-    for (const id of keys) this.#taintedKeys.add(id)
-    if (keys.size > 0) this.jwts.taint(keys)
+  /** Lets go of what leads to an authority which is tainted in this bundle, or gone from it. */
+  #trustOnly(bundle: Bundle): void {
+    for (const id of taintedRoots(bundle)) this.#taintedRoots.add(id)
+    const keys = new Set(bundle.jwtAuthorities.filter((key) => !key.tainted).map((key) => key.keyId))
+    this.jwts.retain((keyId) => keys.has(keyId))
   }
 }
 

@@ -11,6 +11,8 @@ export interface AgentEntry {
   /** `type:value` of each selector, sorted. */
   readonly selectors: readonly string[]
   readonly federatesWith: readonly TrustDomain[]
+  /** Sorted. */
+  readonly dnsNames: readonly string[]
   readonly admin: boolean
   readonly downstream: boolean
   readonly revisionNumber: number
@@ -31,7 +33,7 @@ export const ENTRY_MASK: EntryMask = {
   admin: true,
   downstream: true,
   expiresAt: false,
-  dnsNames: false,
+  dnsNames: true,
   revisionNumber: true,
   storeSvid: true,
   jwtSvidTtl: false,
@@ -55,6 +57,7 @@ export function parseEntry(entry: WireEntry): AgentEntry {
     spiffeId: spiffeId(parseTrustDomainName(entry.spiffeId.trustDomain), entry.spiffeId.path),
     selectors: normaliseSelectors(selectors).map(selectorText),
     federatesWith: entry.federatesWith.map(parseTrustDomain),
+    dnsNames: [...entry.dnsNames].sort(),
     admin: entry.admin,
     downstream: entry.downstream,
     revisionNumber: entry.revisionNumber,
@@ -80,7 +83,8 @@ export function sameEntry(a: AgentEntry, b: AgentEntry): boolean {
     a.disableX509SvidPrefetch === b.disableX509SvidPrefetch &&
     a.jwtSvidIncludeJti === b.jwtSvidIncludeJti &&
     sameTexts(a.selectors, b.selectors) &&
-    sameTexts(a.federatesWith, b.federatesWith)
+    sameTexts(a.federatesWith, b.federatesWith) &&
+    sameTexts(a.dnsNames, b.dnsNames)
   )
 }
 

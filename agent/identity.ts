@@ -6,7 +6,8 @@ import type { Signer } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import { issuingKeyId, leafSpiffeId } from '../src/core/path-validation.ts'
 import type { KeyManager } from '../src/core/plugin.ts'
-import type { SpiffeId } from '../src/core/spiffe-id.ts'
+import { type SpiffeId, trustDomainOf } from '../src/core/spiffe-id.ts'
+import type { TrustDomain } from '../src/core/trust-domain.ts'
 import type { Lifetime } from './rotation-rule.ts'
 import type { ClientIdentity } from './server-connection.ts'
 
@@ -61,12 +62,14 @@ export function otherSlot(slot: KeySlot | undefined): KeySlot {
 
 /**
  * The identity of the last run, if its key is still there and it has not ended; else the log says why a new one is needed.
+ * @throws Error if it is of another trust domain: what is stored with it is not for this agent
  * @see agent.md 3.2
  */
 export async function storedIdentity(
   chain: readonly Uint8Array[],
   reattestable: boolean,
   keyManager: KeyManager,
+  trustDomain: TrustDomain,
   now: EpochSeconds,
   log: Log,
 ): Promise<AgentIdentity | undefined> {
@@ -92,6 +95,8 @@ export async function storedIdentity(
     log.warn('SVID key recovered, but SVID is expired. Generating new keypair')
     return undefined
   }
+  if (trustDomainOf(identity.spiffeId) !== trustDomain)
+    throw new Error(`the stored SVID is of another trust domain: ${identity.spiffeId}`)
   log.info('SVID loaded', { spiffe_id: identity.spiffeId })
   return identity
 }

@@ -14,6 +14,7 @@ function entry(id: string, changes: Partial<AgentEntry> = {}): AgentEntry {
     spiffeId: parseSpiffeId('spiffe://example.org/w'),
     selectors: ['u:1'],
     federatesWith: [],
+    dnsNames: [],
     admin: false,
     downstream: false,
     revisionNumber: 0,
@@ -82,7 +83,7 @@ test('a token that was signed for another state of the entry is no reason to ser
 
 test('a token by a key that was tainted meanwhile is not kept', async () => {
   const { cache, fetch } = setUp()
-  cache.taint(new Set(['key']))
+  cache.retain((keyId) => keyId !== 'key')
   expect(await fetch(['a'])).toBe('token-1')
   expect(await fetch(['a'])).toBe('token-2')
 })
@@ -141,11 +142,11 @@ test('the least used token goes when the cache is full', async () => {
   expect(await fetch(['b'])).toBe('token-4')
 })
 
-test('tokens of a tainted key are forgotten', async () => {
+test('tokens of a key that is trusted no more are forgotten', async () => {
   const { fetch, cache } = setUp()
   await fetch(['a'])
-  expect(cache.taint(new Set(['other']))).toBe(0)
-  expect(cache.taint(new Set(['key']))).toBe(1)
+  expect(cache.retain((keyId) => keyId === 'key')).toBe(0)
+  expect(cache.retain((keyId) => keyId === 'other')).toBe(1)
   expect(await fetch(['a'])).toBe('token-2')
 })
 

@@ -43,7 +43,7 @@ export class JwtCache {
   readonly #options: JwtCacheOptions
   /** In order of use, oldest first. */
   readonly #tokens = new Map<string, JwtSvid>()
-  readonly #taintedKeys = new Set<string>()
+  #trusts: (keyId: string) => boolean = () => true
   readonly #inFlight = new Map<string, Promise<JwtSvid>>()
 
   constructor(options: JwtCacheOptions) {
@@ -89,12 +89,12 @@ export class JwtCache {
     }
   }
 
-  /** Drops the tokens signed by these keys, and keeps none that comes later. @returns how many were dropped */
-  taint(keyIds: ReadonlySet<string>): number {
+  /** Keeps only tokens signed by keys that are trusted, now and from now on. @returns how many were dropped */
+  retain(trusted: (keyId: string) => boolean): number {
+    this.#trusts = trusted
     let count = 0
-    for (const id of keyIds) this.#taintedKeys.add(id)
     for (const [key, svid] of this.#tokens) {
-      if (!keyIds.has(svid.keyId)) continue
+      if (trusted(svid.keyId)) continue
       this.#tokens.delete(key)
       count += 1
     }
@@ -107,7 +107,7 @@ export class JwtCache {
     if (!pending) {
       pending = this.#sign(entry, audience, timeoutMs)
         .then((svid) => {
-          if (!this.#taintedKeys.has(svid.keyId)) this.#touch(key, svid)
+          if (this.#trusts(svid.keyId)) this.#touch(key, svid)
           return svid
         })
         .finally(() => this.#inFlight.delete(key))

@@ -1,14 +1,20 @@
 import { expect, test } from 'vitest'
 import type { Bundle } from '../src/core/bundle.ts'
+import { parseCertificate } from '../src/core/certificate.ts'
 import { silentLog } from '../src/core/log.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName, type TrustDomain } from '../src/core/trust-domain.ts'
+import { makeCertificate } from '../test/support/x509.ts'
 import type { AgentEntry } from './entry.ts'
 import { SvidCache, type WorkloadSvid, type WorkloadUpdate } from './svid-cache.ts'
+import { keyOf } from './wire.ts'
 
 const TD = parseTrustDomainName('example.org')
 const OTHER = parseTrustDomainName('other.org')
 const START = 1_800_000_000
+const ROOT = (await makeCertificate({ name: 'root', ca: true })).der
+const NEXT_ROOT = (await makeCertificate({ name: 'root', ca: true })).der
+const keyOfRoot = (der: Uint8Array) => keyOf(parseCertificate(der))
 
 function entry(id: string, selectors: readonly string[], changes: Partial<AgentEntry> = {}): AgentEntry {
   return {
@@ -16,6 +22,7 @@ function entry(id: string, selectors: readonly string[], changes: Partial<AgentE
     spiffeId: parseSpiffeId(`spiffe://example.org/${id}`),
     selectors: [...selectors].sort(),
     federatesWith: [],
+    dnsNames: [],
     admin: false,
     downstream: false,
     revisionNumber: 0,
@@ -31,7 +38,7 @@ function entry(id: string, selectors: readonly string[], changes: Partial<AgentE
 function bundle(trustDomain: TrustDomain, sequenceNumber = 0): Bundle {
   return {
     trustDomain,
-    x509Authorities: [],
+    x509Authorities: trustDomain === TD ? [{ der: ROOT, tainted: false }] : [],
     jwtAuthorities: [],
     witAuthorities: [],
     refreshHintSeconds: 0,
@@ -56,7 +63,7 @@ function setUp(maxSize = 1000) {
     privateKey: new Uint8Array(0),
     notBefore: time.now - 10,
     notAfter: time.now + 3600,
-    rootKeyId: 'root',
+    rootKey: keyOfRoot(ROOT),
     spiffeId: one.spiffeId,
     signedFor: one,
     ...changes,
@@ -210,7 +217,7 @@ test('a new own bundle reaches everybody, a federated one those who federate wit
 })
 
 test('what must be signed: what is missing, what was changed, what is at half its life, what leads to a tainted root', () => {
-  const { cache, apply, sign, time } = setUp()
+  const { cache, apply, sign, time, own } = setUp()
   const a = entry('a', ['u:1'])
   apply([a])
   expect(needed(cache)).toEqual(['a'])
@@ -222,8 +229,10 @@ test('what must be signed: what is missing, what was changed, what is at half it
   expect(needed(cache)).toEqual(['a'])
   sign(a)
   expect(needed(cache)).toEqual([])
-  expect(cache.taint(new Set(['another']))).toBe(0)
-  expect(cache.taint(new Set(['root']))).toBe(1)
+  const trusted = { der: NEXT_ROOT, tainted: false }
+  apply([a], [{ ...own, x509Authorities: [{ der: ROOT, tainted: false }, trusted] }])
+  expect(needed(cache)).toEqual([])
+  apply([a], [{ ...own, x509Authorities: [{ der: ROOT, tainted: true }, trusted] }])
   expect(needed(cache)).toEqual(['a'])
   sign(a)
   const changed = entry('a', ['u:1'], { revisionNumber: 1 })
@@ -338,6 +347,75 @@ test('an SVID that was under way when its entry changed otherwise is served, and
   cache.store(new Map([['e', underWay]]))
   expect(cache.current(['u:1']).identities).toHaveLength(1)
   expect(needed(cache)).toEqual(['e'])
+})
+
+test('an SVID of an earlier state of an entry is for those alone who were entitled to it in that state', async () => {
+  const { cache, apply, sign } = setUp()
+  const before = entry('e', ['u:1'], { dnsNames: ['one.example.org'] })
+  apply([before])
+  sign(before)
+  const [one, two, both] = [follow(cache, ['u:1']), follow(cache, ['u:2']), follow(cache, ['u:1', 'u:2'])]
+  await settle()
+  const after = entry('e', ['u:2'], { dnsNames: ['two.example.org'], revisionNumber: 1 })
+  apply([after])
+  const another = follow(cache, ['u:2', 'u:3'])
+  await settle()
+  const signedFor = ({ updates }: typeof one) => updates.at(-1)?.identities.map(({ svid }) => svid.signedFor)
+  expect(signedFor(one)).toEqual([])
+  expect(signedFor(two)).toEqual([])
+  expect(cache.current(['u:2']).identities).toEqual([])
+  expect(signedFor(both)).toEqual([before])
+  expect(another.updates).toEqual([])
+  expect(needed(cache)).toEqual(['e'])
+  sign(after)
+  await settle()
+  for (const workload of [two, both, another]) expect(signedFor(workload)).toEqual([after])
+  await Promise.all([one, two, both, another].map((workload) => workload.stop()))
+})
+
+test('an SVID goes with its root, and the workload that holds it hears of it when there is another', async () => {
+  const { cache, apply, sign, svid, own } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a])
+  sign(a)
+  const workload = follow(cache, ['u:1'])
+  await settle()
+  const next = { ...own, x509Authorities: [{ der: NEXT_ROOT, tainted: false }] }
+  apply([a], [next])
+  expect(cache.svidCount).toBe(0)
+  // One that was under way when its root went.
+  sign(a)
+  expect(cache.svidCount).toBe(0)
+  expect(needed(cache)).toEqual(['a'])
+  await settle()
+  expect(workload.updates).toHaveLength(1)
+  const fresh = svid(a, { rootKey: keyOfRoot(NEXT_ROOT) })
+  cache.store(new Map([['a', fresh]]))
+  await settle()
+  expect(workload.updates.at(-1)).toMatchObject({ bundle: next, identities: [{ svid: fresh }] })
+  await workload.stop()
+})
+
+test('a server that goes on signing under a tainted root is asked once more, and no more', () => {
+  const { cache, apply, sign, own } = setUp()
+  const a = entry('a', ['u:1'])
+  apply([a], [{ ...own, x509Authorities: [{ der: ROOT, tainted: true }] }])
+  sign(a)
+  expect(needed(cache)).toEqual(['a'])
+  sign(a)
+  expect(needed(cache)).toEqual([])
+})
+
+test('a changed entry that somebody waits for is signed before others', async () => {
+  const { cache, apply, sign } = setUp()
+  const [a, b] = [entry('a', ['u:1']), entry('b', ['u:2'])]
+  apply([a, b])
+  sign(a, b)
+  const workload = follow(cache, ['u:2'])
+  await settle()
+  apply([entry('a', ['u:1'], { revisionNumber: 1 }), entry('b', ['u:2'], { revisionNumber: 1 })])
+  expect(needed(cache)).toEqual(['b', 'a'])
+  await workload.stop()
 })
 
 test.each([

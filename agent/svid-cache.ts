@@ -6,6 +6,7 @@ import type { SpiffeId } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { type AgentEntry, sameTexts } from './entry.ts'
 import { isRotationDue, type RotationRule } from './rotation-rule.ts'
+import { rootsByKey } from './wire.ts'
 
 /** A signed X.509-SVID with its key, as workloads get it. */
 export interface WorkloadSvid {
@@ -17,8 +18,8 @@ export interface WorkloadSvid {
   readonly privateKey: Uint8Array
   readonly notBefore: EpochSeconds
   readonly notAfter: EpochSeconds
-  /** Authority key identifier (hex) of the chain's last certificate: names the root it leads to. */
-  readonly rootKeyId: string
+  /** The key of the root that the chain leads to. */
+  readonly rootKey: string
   /** The entry as it was when this was asked for. */
   readonly signedFor: AgentEntry
 }
@@ -73,8 +74,9 @@ const IDLE_GROUPS_KEPT = 512
 /**
  * Entries, their SVIDs and the bundles of one agent, and who waits for changes of them.
  *
- * An SVID is kept and served under an entry only while its SPIFFE ID is the entry's. One that was signed for an earlier state of the
- * entry is signed anew, and served until then.
+ * An SVID is kept and served under an entry only while its SPIFFE ID is the entry's and its root is in the bundle. One that was signed for
+ * an earlier state of the entry is signed anew, and served until then to those who were entitled to it in that state as well: it may hold
+ * DNS names that are none of the others' business.
  *
  * Nothing here calls the server: `needed()` says what is to be signed, `store()` takes the result, `apply()` the outcome of a
  * sync. `onMiss` is called when a subscriber waits for an SVID that is not there.
@@ -87,6 +89,8 @@ export class SvidCache {
   readonly #groups = new Map<string, Group>()
   readonly #subscribed = new Map<string, number>()
   #bundles: ReadonlyMap<TrustDomain, Bundle> = new Map()
+  /** Of the own bundle: whether a root is tainted. */
+  #roots: ReadonlyMap<string, boolean> = new Map()
   #svidCount = 0
   #accesses = 0
   onMiss: () => void = () => {}
@@ -121,6 +125,8 @@ export class SvidCache {
   apply(entries: ReadonlyMap<string, AgentEntry>, bundles: ReadonlyMap<TrustDomain, Bundle>): void {
     const before = this.#bundles
     this.#bundles = bundles
+    const own = bundles.get(this.#options.trustDomain)
+    if (own && own !== before.get(this.#options.trustDomain)) this.#trustOnly(rootsByKey(own))
     const changed: AgentEntry[] = []
     for (const [id, cached] of this.#entries) {
       if (entries.has(id)) continue
@@ -162,8 +168,10 @@ export class SvidCache {
       const { entry, svid } = cached
       if (except.has(entry.id)) continue
       if (svid) {
-        const due = cached.tainted || svid.signedFor !== entry
-        if (due || isRotationDue(svid, now, this.#options.rotation)) (svid.notAfter <= now ? urgent : later).push(entry)
+        const changed = svid.signedFor !== entry
+        const waited = svid.notAfter <= now || (changed && this.#hasSubscriber(entry))
+        if (changed || cached.tainted || isRotationDue(svid, now, this.#options.rotation))
+          (waited ? urgent : later).push(entry)
       } else if (this.#hasSubscriber(entry)) {
         urgent.push(entry)
         room -= 1
@@ -176,36 +184,27 @@ export class SvidCache {
   }
 
   /**
-   * Keeps freshly signed SVIDs by entry id and tells those who wait. What belongs to no entry any more is dropped: ids that are gone, and
-   * SVIDs for an ID that the entry no longer gives.
+   * Keeps freshly signed SVIDs by entry id and tells those who wait. What belongs to nothing any more is dropped: ids that are gone, SVIDs
+   * for an ID that the entry no longer gives, and those under a root that was revoked.
    */
   store(svids: ReadonlyMap<string, WorkloadSvid>): void {
     const changed: AgentEntry[] = []
     for (const [id, svid] of svids) {
       const cached = this.#entries.get(id)
-      if (cached?.entry.spiffeId !== svid.spiffeId) continue
+      const tainted = this.#roots.get(svid.rootKey)
+      if (cached?.entry.spiffeId !== svid.spiffeId || tainted === undefined) continue
+      // Marked once: a server that goes on signing under a tainted root is not asked without end.
+      cached.tainted = tainted && !(cached.svid && this.#roots.get(cached.svid.rootKey))
       if (!cached.svid) {
         this.#svidCount += 1
         cached.lastAccess = this.#accesses
       }
       cached.svid = svid
-      cached.tainted = false
       changed.push(cached.entry)
       this.#options.log.debug('SVID updated', { entry: id, spiffe_id: cached.entry.spiffeId })
     }
     this.#evict()
     this.#notify(changed)
-  }
-
-  /** Marks SVIDs that lead to these roots (hex subject key ids) to be signed anew. @returns how many */
-  taint(rootKeyIds: ReadonlySet<string>): number {
-    let count = 0
-    for (const cached of this.#entries.values()) {
-      if (!cached.svid || !rootKeyIds.has(cached.svid.rootKeyId)) continue
-      cached.tainted = true
-      count += 1
-    }
-    return count
   }
 
   /** Entries whose selectors are all among these, sorted by id. Does not block and does not count as an access. */
@@ -243,12 +242,18 @@ export class SvidCache {
   }
 
   #complete(group: Group): boolean {
-    return this.#matchesOf(group).every((entry) => this.#entries.get(entry.id)?.svid)
+    return this.#matchesOf(group).every((entry) => this.#svidFor(group, entry))
   }
 
   /** False while entries match but none has an SVID yet: an empty update would tell the workload that it lost everything. */
   #presentable(group: Group): boolean {
     return this.#matchesOf(group).length === 0 || this.#updateOf(group).identities.length > 0
+  }
+
+  /** The SVID of an entry, if it is for these workloads. */
+  #svidFor(group: Group, entry: AgentEntry): WorkloadSvid | undefined {
+    const svid = this.#entries.get(entry.id)?.svid
+    return svid && (svid.signedFor === entry || covers(group, svid.signedFor)) ? svid : undefined
   }
 
   #group(selectors: readonly string[]): Group {
@@ -308,7 +313,7 @@ export class SvidCache {
     const identities: Identity[] = []
     const federated = new Map<TrustDomain, Bundle>()
     for (const entry of this.#matchesOf(group)) {
-      const svid = this.#entries.get(entry.id)?.svid
+      const svid = this.#svidFor(group, entry)
       if (!svid) continue
       identities.push({ entry, svid })
       for (const trustDomain of entry.federatesWith) {
@@ -359,6 +364,16 @@ export class SvidCache {
         group.matching = undefined
         group.update = undefined
       }
+    }
+  }
+
+  #trustOnly(roots: ReadonlyMap<string, boolean>): void {
+    this.#roots = roots
+    for (const cached of this.#entries.values()) {
+      if (!cached.svid) continue
+      const tainted = roots.get(cached.svid.rootKey)
+      if (tainted === undefined) this.#dropSvid(cached)
+      else cached.tainted = tainted
     }
   }
 

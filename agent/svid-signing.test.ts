@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
+import type { Bundle } from '../src/core/bundle.ts'
 import { parseCsr } from '../src/core/csr.ts'
+import { StatusError } from '../src/core/error.ts'
 import { jwtSigner, signClaims } from '../src/core/jwt-svid.ts'
 import { silentLog } from '../src/core/log.ts'
 import { parseSpiffeId, pathOf, trustDomainOf } from '../src/core/spiffe-id.ts'
@@ -18,6 +20,7 @@ const ENTRY: AgentEntry = {
   spiffeId: ADMIN,
   selectors: ['u:1'],
   federatesWith: [],
+  dnsNames: [],
   admin: false,
   downstream: false,
   revisionNumber: 0,
@@ -26,6 +29,15 @@ const ENTRY: AgentEntry = {
   createdAt: 0,
   disableX509SvidPrefetch: false,
   jwtSvidIncludeJti: false,
+}
+
+const EMPTY: Bundle = {
+  trustDomain: TD,
+  x509Authorities: [],
+  jwtAuthorities: [],
+  witAuthorities: [],
+  refreshHintSeconds: 0,
+  sequenceNumber: 0,
 }
 
 /** A server that answers what it is told to. */
@@ -42,17 +54,11 @@ function answering(answer: (request: never) => Promise<unknown> | unknown): Grpc
   }
 }
 
-async function setUp() {
+async function setUp({ dnsNames = [] }: { readonly dnsNames?: readonly string[] } = {}) {
   const root = await makeCertificate({ name: 'root', ca: true, uris: ['spiffe://example.org'] })
-  const bundle = {
-    trustDomain: TD,
-    x509Authorities: [{ der: root.der, tainted: false }],
-    jwtAuthorities: [],
-    witAuthorities: [],
-    refreshHintSeconds: 0,
-    sequenceNumber: 0,
-  }
+  const bundle = { ...EMPTY, x509Authorities: [{ der: root.der, tainted: false }] }
   const keys: MemorySigner[] = []
+  const entry = { ...ENTRY, dnsNames }
   const signing = new SvidSigning(
     async (type) => {
       const key = await generateSigner(type)
@@ -79,9 +85,9 @@ async function setUp() {
           },
         ],
       })),
-      [ENTRY],
+      [entry],
     )
-  return { root, sign, signing, keys }
+  return { root, sign, signing, keys, entry }
 }
 
 test('an SVID that was signed as asked is kept with its key and the entry that it was asked for', async () => {
@@ -118,15 +124,39 @@ test.each<[string, boolean, Partial<OddCertificate>, Made?, string?]>([
 
 test('an answer that refuses, or is missing, leaves the entry unsigned', async () => {
   const { signing } = await setUp()
-  const refusal = { results: [{ status: { code: 5, message: 'entry not found' }, svid: undefined }] }
+  const refusal = { results: [{ status: { code: 13, message: 'failed to sign' }, svid: undefined }] }
   for (const answer of [refusal, { results: [] }, { results: [{ status: { code: 0, message: '' } }] }]) {
     expect(
       await signing.sign(
         answering(() => answer),
         [ENTRY],
       ),
-    ).toEqual({ svids: new Map(), outdated: false })
+    ).toEqual({ svids: new Map(), unsure: new Map(), outdated: false })
   }
+})
+
+test('an entry that the server does not know counts as unsigned, and a sync is due', async () => {
+  const { signing } = await setUp()
+  const answer = { results: [{ status: { code: 5, message: 'entry not found or not authorized' }, svid: undefined }] }
+  expect(
+    await signing.sign(
+      answering(() => answer),
+      [ENTRY],
+    ),
+  ).toEqual({ svids: new Map(), unsure: new Map(), outdated: true })
+})
+
+test.each<[string, boolean, readonly string[], readonly string[]]>([
+  ['the DNS names of its entry, in another order', true, ['a.org', 'b.org'], ['b.org', 'a.org']],
+  ['no DNS names for an entry that has some', false, ['a.org'], []],
+  ['DNS names for an entry that has none', false, [], ['a.org']],
+  ['a DNS name more', false, ['a.org'], ['a.org', 'b.org']],
+])('an SVID with %s', async (_title, sure, dnsNames, signed) => {
+  const { sign, entry } = await setUp({ dnsNames })
+  const { svids, unsure, outdated } = await sign({ dnsNames: signed })
+  expect([...(sure ? svids : unsure).values()]).toMatchObject([{ signedFor: entry }])
+  expect((sure ? unsure : svids).size).toBe(0)
+  expect(outdated).toBe(!sure)
 })
 
 test('what is sent is a CSR for the ID of the entry', async () => {
@@ -142,7 +172,7 @@ test('what is sent is a CSR for the ID of the entry', async () => {
   expect(parseCsr(csr!)).toMatchObject({ uris: [ADMIN], spki: keys[0]!.publicKey })
 })
 
-test.each([
+test.each<[string, object, object, string?, string?, boolean?]>([
   ['as asked', {}, {}, undefined],
   ['with one audience as text', { aud: 'a' }, {}, undefined],
   ['for another subject', { sub: GUEST }, {}, 'outdated'],
@@ -153,13 +183,30 @@ test.each([
   ['for no audience', { aud: undefined }, {}, 'the server signed for other audiences'],
   ['until another time', { exp: AT + 301 }, {}, 'the token ends at another time than the server says'],
   ['without an end', {}, { expiresAt: 0 }, 'JWTSVID response missing expires at'],
-])('a JWT-SVID that was signed %s', async (_title, claims, says, error) => {
-  const key = jwtSigner(await generateSigner('ec-p256'), 'k')
+  ['with a key that the bundle does not have', {}, {}, 'outdated', 'l'],
+  ['with another key than it names', {}, {}, 'outdated', 'k', true],
+])('a JWT-SVID that was signed %s', async (_title, claims, says, error, keyId = 'k', forged = false) => {
+  const signer = await generateSigner('ec-p256')
+  const { publicKey } = forged ? await generateSigner('ec-p256') : signer
+  const trust = {
+    bundle: () => ({ ...EMPTY, jwtAuthorities: [{ keyId, publicKey, expiresAt: AT + 3600, tainted: false }] }),
+    clock: { nowMs: () => AT * 1000 },
+    verify: nodeVerifier(),
+  }
+  const key = jwtSigner(signer, 'k')
   const token = await signClaims({ sub: ADMIN, aud: ['a'], exp: AT + 300, iat: AT, ...claims }, key)
   const id = { trustDomain: 'example.org', path: '/admin' }
   const connection = answering(() => ({ svid: { token, id, issuedAt: AT, expiresAt: AT + 300, hint: '', ...says } }))
-  const signed = signJwt(connection, ENTRY, ['a'], 1000)
+  const signed = signJwt(connection, ENTRY, ['a'], 1000, trust)
   if (error === undefined) expect(await signed).toEqual({ token, issuedAt: AT, expiresAt: AT + 300, keyId: 'k' })
   else if (error === 'outdated') await expect(signed).rejects.toBeInstanceOf(OutdatedError)
   else await expect(signed).rejects.toThrow(error)
+})
+
+test('a token for an entry that the server does not know is no answer, and a sync is due', async () => {
+  const connection = answering(() => {
+    throw new StatusError('NOT_FOUND', 'entry not found or not authorized')
+  })
+  const trust = { bundle: () => EMPTY, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() }
+  await expect(signJwt(connection, ENTRY, ['a'], 1000, trust)).rejects.toBeInstanceOf(OutdatedError)
 })

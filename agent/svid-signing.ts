@@ -4,20 +4,21 @@ import { type Certificate, parseCertificate } from '../src/core/certificate.ts'
 import { type Clock, epochSeconds } from '../src/core/clock.ts'
 import { createCsr } from '../src/core/csr.ts'
 import { equalBytes } from '../src/core/der.ts'
-import { errorMessage, StatusError } from '../src/core/error.ts'
-import { parseJwt } from '../src/core/jwt-svid.ts'
+import { errorMessage, STATUS_CODES, StatusError } from '../src/core/error.ts'
+import { parseJwt, verifiesJwt } from '../src/core/jwt-svid.ts'
 import type { KeyType, Signer } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
-import { issuingKeyId, leafSpiffeId, verifyPath } from '../src/core/path-validation.ts'
+import { leafSpiffeId, verifyPath } from '../src/core/path-validation.ts'
 import type { VerifySignature } from '../src/core/public-key.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
-import type { AgentEntry } from './entry.ts'
+import { type AgentEntry, sameTexts } from './entry.ts'
 import type { JwtSvid } from './jwt-cache.ts'
 import { OutdatedError } from './outdated.ts'
 import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { WorkloadSvid } from './svid-cache.ts'
+import { keyOf } from './wire.ts'
 
 type WorkloadKey = Signer & { exportPrivateKey(): Uint8Array }
 
@@ -37,6 +38,11 @@ export interface SigningTrust {
 export interface Signed {
   /** By entry id; entries that the server did not sign, or not as asked, are missing. */
   readonly svids: ReadonlyMap<string, WorkloadSvid>
+  /**
+   * As asked, but with other DNS names than the entry had: its names were changed meanwhile, or the server composes its certificates in
+   * its own way. Which of them shows in a sync that begins now: if the entry is the same, these are its SVIDs.
+   */
+  readonly unsure: ReadonlyMap<string, WorkloadSvid>
   /** Something came back that was signed for another state of an entry or of the bundle: a sync is due. */
   readonly outdated: boolean
 }
@@ -79,13 +85,18 @@ export class SvidSigning {
       throw error
     }
     const svids = new Map<string, WorkloadSvid>()
+    const unsure = new Map<string, WorkloadSvid>()
     const roots = parsedRoots(this.#trust.bundle())
     let outdated = false
     for (const [index, { entry, key }] of requests.entries()) {
       const result = results[index]
       try {
-        if (result?.status?.code !== 0) throw new StatusError('UNAVAILABLE', result?.status?.message ?? '')
-        svids.set(entry.id, await this.#checked(result.svid, entry, key, roots))
+        const { code, message = '' } = result?.status ?? {}
+        if (code === STATUS_CODES.NOT_FOUND) throw new OutdatedError(message)
+        if (code !== 0) throw new StatusError('UNAVAILABLE', message)
+        const { svid, leaf } = await this.#checked(result?.svid, entry, key, roots)
+        const named = sameTexts([...new Set(leaf.dnsNames)].sort(), [...new Set(entry.dnsNames)])
+        ;(named ? svids : unsure).set(entry.id, svid)
       } catch (error) {
         outdated ||= error instanceof OutdatedError
         this.#log.warn('Entry not signed', {
@@ -95,7 +106,7 @@ export class SvidSigning {
         })
       }
     }
-    return { svids, outdated }
+    return { svids, unsure, outdated: outdated || unsure.size > 0 }
   }
 
   /**
@@ -104,35 +115,37 @@ export class SvidSigning {
    * @throws OutdatedError, StatusError
    */
   async #checked(
-    svid: X509SVID | undefined,
+    signed: X509SVID | undefined,
     entry: AgentEntry,
     key: WorkloadKey,
     roots: readonly Certificate[],
-  ): Promise<WorkloadSvid> {
-    const chain = svid?.certChain ?? []
+  ): Promise<{ readonly svid: WorkloadSvid; readonly leaf: Certificate }> {
+    const chain = signed?.certChain ?? []
     const [leaf, ...intermediates] = chain.map(parseCertificate)
     if (!leaf) throw new StatusError('INTERNAL', 'the server sent no certificate')
     const spiffeId = leafSpiffeId(leaf)
-    const named = svid?.id ? `spiffe://${svid.id.trustDomain}${svid.id.path}` : spiffeId
+    const named = signed?.id ? `spiffe://${signed.id.trustDomain}${signed.id.path}` : spiffeId
     if (spiffeId !== entry.spiffeId || named !== spiffeId)
       throw new OutdatedError(`the server signed for "${spiffeId}"`)
     if (!equalBytes(leaf.spki, key.publicKey)) throw new StatusError('INTERNAL', 'the server signed another key')
     // A clock that is off by a little must not take identities away: whether the SVID is of use now is for who uses it.
     const at = Math.min(Math.max(epochSeconds(this.#trust.clock), leaf.notBefore), leaf.notAfter)
+    let path: readonly Certificate[]
     try {
-      await verifyPath({ leaf, intermediates, roots, at, verify: this.#trust.verify })
+      path = await verifyPath({ leaf, intermediates, roots, at, verify: this.#trust.verify })
     } catch (error) {
       throw new OutdatedError(errorMessage(error), error)
     }
-    return {
+    const svid: WorkloadSvid = {
       spiffeId,
       chain,
       privateKey: key.exportPrivateKey(),
       notBefore: leaf.notBefore,
       notAfter: leaf.notAfter,
-      rootKeyId: issuingKeyId(intermediates[intermediates.length - 1] ?? leaf),
+      rootKey: keyOf(path[path.length - 1]!),
       signedFor: entry,
     }
+    return { svid, leaf }
   }
 }
 
@@ -155,7 +168,7 @@ function parsedRoots(bundle: Bundle | undefined): readonly Certificate[] {
 
 /**
  * Gets a JWT-SVID signed, and makes sure that it is the one that was asked for: the subject is the ID of the entry, the audiences are
- * those of the request, it ends when the server says.
+ * those of the request, it ends when the server says, the key is one of the bundle.
  * @throws OutdatedError, StatusError
  */
 export async function signJwt(
@@ -163,18 +176,21 @@ export async function signJwt(
   entry: AgentEntry,
   audience: readonly string[],
   timeoutMs: number,
+  trust: SigningTrust,
 ): Promise<JwtSvid> {
-  const { svid } = await connection.unary(
-    SERVER.newJwtSvid,
-    { entryId: entry.id, audience: [...audience] },
-    { timeoutMs },
-  )
+  const { svid } = await connection
+    .unary(SERVER.newJwtSvid, { entryId: entry.id, audience: [...audience] }, { timeoutMs })
+    .catch((error) => {
+      if (error instanceof StatusError && error.code === 'NOT_FOUND') throw new OutdatedError(error.message, error)
+      throw error
+    })
   if (!svid) throw new StatusError('INTERNAL', 'JWTSVID response missing SVID')
   const { token, id, issuedAt, expiresAt } = svid
   if (issuedAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing issued at')
   if (expiresAt === 0) throw new StatusError('INTERNAL', 'JWTSVID response missing expires at')
   if (issuedAt > expiresAt) throw new StatusError('INTERNAL', 'JWTSVID response issued after it has expired')
-  const { claims, keyId } = parseJwt(token)
+  const parsed = parseJwt(token)
+  const { claims, keyId } = parsed
   const named = id ? `spiffe://${id.trustDomain}${id.path}` : claims.sub
   if (claims.sub !== entry.spiffeId || named !== claims.sub)
     throw new OutdatedError(`the server signed for ${JSON.stringify(claims.sub)}`)
@@ -182,6 +198,9 @@ export async function signJwt(
   if (!Array.isArray(audiences) || !sameMembers(audiences, audience))
     throw new StatusError('INTERNAL', 'the server signed for other audiences')
   if (claims.exp !== expiresAt) throw new StatusError('INTERNAL', 'the token ends at another time than the server says')
+  const authority = trust.bundle()?.jwtAuthorities.find((one) => one.keyId === keyId)
+  if (!authority || !(await verifiesJwt(parsed, authority, trust.verify)))
+    throw new OutdatedError(`the server signed with key ${JSON.stringify(keyId)}, which the bundle does not have`)
   return { token, issuedAt, expiresAt, keyId }
 }
 

@@ -1,6 +1,6 @@
 import type { Bundle as WireBundle } from '../proto/spire/api/types.ts'
 import type { Bundle } from '../src/core/bundle.ts'
-import { parseCertificate } from '../src/core/certificate.ts'
+import { type Certificate, parseCertificate } from '../src/core/certificate.ts'
 import { equalBytes, hex } from '../src/core/der.ts'
 import { parseTrustDomain } from '../src/core/trust-domain.ts'
 
@@ -54,6 +54,27 @@ function sameKeys(a: Bundle['jwtAuthorities'], b: Bundle['jwtAuthorities']): boo
   )
 }
 
+/** By their keys, the roots of a bundle, and whether one is tainted. */
+export function rootsByKey(bundle: Bundle): ReadonlyMap<string, boolean> {
+  const roots = new Map<string, boolean>()
+  for (const { der, tainted } of bundle.x509Authorities) {
+    const key = keyOf(parseCertificate(der))
+    roots.set(key, tainted || roots.get(key) === true)
+  }
+  return roots
+}
+
+const keys = new WeakMap<Certificate, string>()
+
+/** The key of a root, as text. */
+export function keyOf(root: Certificate): string {
+  let key = keys.get(root)
+  if (key === undefined) {
+    key = hex(root.spki)
+    keys.set(root, key)
+  }
+  return key
+}
 /** Hex subject key ids of the tainted roots. */
 export function taintedRoots(bundle: Bundle): string[] {
   return bundle.x509Authorities
