@@ -11,11 +11,11 @@ import {
   serialText,
 } from './certificate.ts'
 import { createCsr, parseCsr, verifyCsrSignature } from './csr.ts'
-import { bitString, concat, element, oid, sequence, TAG, utf8 } from './der.ts'
+import { bitString, concat, element, oid, sequence, TAG, unsignedInteger, utf8 } from './der.ts'
 import { StatusError } from './error.ts'
 import type { Signer } from './key-type.ts'
 import { leafSpiffeId } from './path-validation.ts'
-import { signatureAlgorithmIdentifier, webCryptoVerifier } from './public-key.ts'
+import { parsePublicKey, rsaSpki, signatureAlgorithmIdentifier, webCryptoVerifier } from './public-key.ts'
 import { decodeName, encodeName } from './x509-name.ts'
 
 const san = (...names: Uint8Array[]) => makeExtension('2.5.29.17', false, sequence(...names))
@@ -82,6 +82,18 @@ describe('leafSpiffeId', () => {
     const { der } = await makeCertificate({ name: 'x', ...uris, ...says })
     expect(() => leafSpiffeId(parseCertificate(der))).toThrow(text)
   })
+})
+
+test.each([
+  ['1', [1], false],
+  ['2', [2], false],
+  ['65536', [1, 0, 0], false],
+  ['3', [3], true],
+  ['65537', [1, 0, 1], true],
+])('an RSA key with the exponent %s: %o, a key: %s', (_, exponent, good) => {
+  const spki = rsaSpki(unsignedInteger(new Uint8Array(256).fill(0xc1)), unsignedInteger(Uint8Array.from(exponent)))
+  if (good) expect(parsePublicKey(spki)).toMatchObject({ kind: 'rsa', bits: 2048 })
+  else expect(() => parsePublicKey(spki)).toThrow('RSA public exponent is even or 1')
 })
 
 describe('names', () => {

@@ -295,6 +295,14 @@ test.each<[string, string, () => Promise<string | undefined>, unknown, number, s
   expect(await rest(path, await make(), body)).toEqual({ status, body: { error: expect.stringContaining(reason) } })
 })
 
+test('the other shape, with a member twice', async () => {
+  const init = { method: 'POST', headers: { authorization: `Bearer ${await token()}` } }
+  const body = '{"audiences":["a"],"audiences":["db"]}'
+  const response = await doors(new Request('https://id.example.org/api/v1/svid/any/jwt', { ...init, body }), '')
+  expect(response?.status).toBe(400)
+  expect(await response?.json()).toEqual({ error: expect.stringContaining('no JSON object') })
+})
+
 test('other paths are not answered; nor is any where there are no sources', async () => {
   for (const path of ['any/wit', 'a/b/x509', '../x509', 'any/x509/']) expect(await rest(path, 'x')).toBeUndefined()
   const none = await testServer()

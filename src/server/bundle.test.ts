@@ -63,12 +63,19 @@ test('federated bundles are created, found, and never the own one', async () => 
       api.BatchCreateFederatedBundleResponse,
     )
   const other = { ...EMPTY, trustDomain: 'other.test', x509Authorities: [{ asn1: root, tainted: true }] }
-  const { results } = await create(other, other, { ...EMPTY, trustDomain: TD }, { ...EMPTY, trustDomain: 'A' })
+  const { results } = await create(
+    other,
+    other,
+    { ...EMPTY, trustDomain: TD },
+    { ...EMPTY, trustDomain: 'A' },
+    { ...other, trustDomain: 'b.test', refreshHint: -1 },
+  )
   expect(results.map(({ status }) => `${status?.code} ${status?.message}`)).toEqual([
     '0 OK',
     '6 bundle already exists',
     "3 creating a federated bundle for the server's own trust domain is not allowed",
     '3 trust domain argument is not valid: trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores',
+    '3 failed to convert bundle: refresh hint is negative',
   ])
   expect(results[0]!.bundle?.x509Authorities).toEqual([{ asn1: root, tainted: false }])
   const get = (trustDomain: string) =>

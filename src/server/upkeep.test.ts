@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
+import { TD, testServer } from '../../test/support/server.ts'
 import { silentLog } from '../core/log.ts'
-import { upkeepOf } from './upkeep.ts'
+import { upkeepOf, upkeepTasks } from './upkeep.ts'
 
 function tasks() {
   const runs: string[] = []
@@ -35,6 +36,29 @@ test('the first maintain does everything, later ones what is due, and a failure 
   expect(runs.splice(0)).toEqual(['often'])
   await upkeep.maintain(1100)
   expect(runs.splice(0)).toEqual(['often', 'fails'])
+})
+
+test('what nobody came for goes: join tokens a day after their end', async () => {
+  const { store, clock } = await testServer()
+  const now = clock.ms / 1000
+  for (const age of [86_399, 86_401]) {
+    await store.joinTokens.create({ value: `ended ${age} seconds ago`, expiresAt: now - age })
+  }
+  const none = {} as never
+  const all = upkeepTasks({
+    trustDomain: TD,
+    caTtlSeconds: 3600,
+    nodePruning: undefined,
+    store,
+    keyManager: none,
+    manager: none,
+    svid: none,
+    clock,
+    log: silentLog,
+  })
+  await all.find(({ failure }) => failure === 'Could not prune join tokens')!.run()
+  expect(await store.joinTokens.consume('ended 86399 seconds ago')).toBeDefined()
+  expect(await store.joinTokens.consume('ended 86401 seconds ago')).toBeUndefined()
 })
 
 test('calls at the same time share one run', async () => {
