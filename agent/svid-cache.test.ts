@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Bundle } from '../src/core/bundle.ts'
 import { parseCertificate } from '../src/core/certificate.ts'
@@ -98,6 +99,35 @@ test('an entry matches when all its selectors are there, in the order of ids', (
   expect(cache.matching(['u:1', 'g:1', 'x:9']).map(({ id }) => id)).toEqual(['a', 'b'])
   expect(cache.matching(['u:1']).map(({ id }) => id)).toEqual(['b'])
   expect(cache.matching([])).toEqual([])
+})
+
+test('whatever entries come and go, those match whose selectors are all there', () => {
+  const texts = fc.uniqueArray(fc.constantFrom('u:1', 'u:2', 'g:1', 'g:1,u:1', 'x:\u{1f600}', 'x:\uff5e'), {
+    maxLength: 5,
+  })
+  const states = fc.array(
+    fc.dictionary(
+      fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+      texts.filter(({ length }) => length > 0),
+    ),
+    {
+      minLength: 1,
+      maxLength: 4,
+    },
+  )
+  fc.assert(
+    fc.property(states, fc.array(texts, { minLength: 1, maxLength: 4 }), (steps, callers) => {
+      const { cache, apply } = setUp()
+      for (const [revisionNumber, step] of steps.entries()) {
+        apply(Object.entries(step).map(([id, selectors]) => entry(id, selectors, { revisionNumber })))
+        for (const has of callers) {
+          const expected = Object.entries(step).filter(([, needs]) => needs.every((text) => has.includes(text)))
+          expect(cache.matching(has).map(({ id }) => id)).toEqual(expected.map(([id]) => id).sort())
+        }
+      }
+    }),
+    { numRuns: 300 },
+  )
 })
 
 test('the first update waits until every matching SVID is there, and asks for them', async () => {

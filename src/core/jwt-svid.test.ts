@@ -152,6 +152,47 @@ test('a minute of leeway counts', async () => {
   await validate({ token: await made({}, { exp: NOW - 60, iat: NOW + 60, nbf: NOW + 60 }) })
 })
 
+test('a token is good under the key that it names, in the bundle of its trust domain, and under no other', async () => {
+  const signers = await Promise.all(['ec-p256', 'ec-p256', 'ec-p384'].map((type) => generateSigner(type as 'ec-p256')))
+  const domains = ['example.org', 'other.org', 'third.org'].map(parseTrustDomainName)
+  const keyIds = ['a', 'b', 'c']
+  const bundles = fc.array(
+    fc.array(fc.record({ keyId: fc.constantFrom(...keyIds), by: fc.nat(2) }), { maxLength: 3 }),
+    {
+      minLength: 2,
+      maxLength: 2,
+    },
+  )
+  const tokens = fc.record({
+    domain: fc.nat(2),
+    keyId: fc.constantFrom(...keyIds),
+    by: fc.nat(2),
+    lateBy: fc.integer({ min: -2, max: 2 }),
+  })
+  let good = 0
+  await fc.assert(
+    fc.asyncProperty(bundles, fc.array(tokens, { minLength: 1, maxLength: 6 }), async (known, made) => {
+      const authorities = known.map((keys) =>
+        keys.map(({ keyId, by }) => ({ keyId, publicKey: signers[by]!.publicKey, expiresAt: 0, tainted: false })),
+      )
+      for (const { domain, keyId, by, lateBy } of made) {
+        const subject = parseSpiffeId(`spiffe://${domains[domain]}/w`)
+        // A minute of leeway.
+        const exp = NOW - 60 - lateBy
+        const text = await signJwtSvid({ ...claims, sub: subject, exp }, jwtSigner(signers[by]!, keyId))
+        const named = known[domain]?.find((one) => one.keyId === keyId)
+        const valid = named?.by === by && lateBy <= 0
+        if (valid) good += 1
+        const attempt = validate({ token: text, authoritiesOf: (td) => authorities[domains.indexOf(td)] })
+        if (valid) expect((await attempt).spiffeId).toBe(subject)
+        else await expect(attempt).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+      }
+    }),
+    { numRuns: 200 },
+  )
+  expect(good).toBeGreaterThan(20)
+})
+
 test('whatever the token, it is refused with INVALID_ARGUMENT', async () => {
   await fc.assert(
     fc.asyncProperty(

@@ -1,9 +1,10 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { AT, type Made, makeCertificate } from '../../test/support/x509.ts'
-import { nodeVerifier } from '../plugins/signer.ts'
+import { AT, type Made, makeCertificate, makeExtension } from '../../test/support/x509.ts'
+import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { type Certificate, parseCertificate } from './certificate.ts'
 import { verifyPath, verifyX509Svid } from './path-validation.ts'
-import type { VerifySignature } from './public-key.ts'
+import { subjectKeyId, type VerifySignature } from './public-key.ts'
 
 const parse = (made: Made) => parseCertificate(made.der)
 
@@ -16,6 +17,108 @@ function counting() {
   }
   return { counter, verify }
 }
+
+const CA_DEFECTS = ['expired', 'early', 'no CA', 'no certSign', 'path too long', 'critical', 'forged'] as const
+const LEAF_DEFECTS = [
+  'expired',
+  'early',
+  'critical',
+  'forged',
+  'no URI',
+  'two URIs',
+  'no SPIFFE ID',
+  'another trust domain',
+  'a CA',
+  'certSign',
+  'crlSign',
+  'no signing',
+] as const
+
+test('a chain is good if nothing is wrong with any certificate of it, and bad otherwise', async () => {
+  const odd = makeExtension('1.3.6.1.4.1.99999.1', true, Uint8Array.of(5, 0))
+  const whatever = await generateSigner('ec-p256')
+  const chains = fc.record({
+    between: fc.nat(3),
+    /** Defects by certificate, root first; half of the chains have none. */
+    wrong: fc.option(fc.array(fc.tuple(fc.nat(4), fc.nat(100)), { minLength: 1, maxLength: 2 })),
+    trusted: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+  })
+  const seen = { good: 0, bad: 0 }
+  await fc.assert(
+    fc.asyncProperty(chains, async ({ between, wrong, trusted }) => {
+      const defects = new Set<string>()
+      const defectOf = (index: number, kinds: readonly string[]) => {
+        const found = wrong?.find(([at]) => at % (between + 2) === index)
+        const kind = found && kinds[found[1] % kinds.length]
+        // Nobody signed for a root, and nothing is below the last CA that could be too long.
+        if (kind === undefined || (kind === 'forged' && index === 0) || (kind === 'path too long' && index === between))
+          return
+        defects.add(`${index} ${kind}`)
+        return kind
+      }
+      const timesOf = (kind: string | undefined) =>
+        kind === 'expired' ? { notAfter: AT - 1 } : kind === 'early' ? { notBefore: AT + 1 } : {}
+      const common = (kind: string | undefined) => ({
+        ...timesOf(kind),
+        ...(kind === 'critical' ? { extra: [odd] } : {}),
+      })
+      /** Signed under the issuer's name and key identifier, by another key. */
+      const issuerFor = (issuer: Made, kind: string | undefined) =>
+        kind === 'forged' ? { ...issuer, key: whatever } : issuer
+      const chain: Made[] = []
+      for (let index = 0; index <= between; index += 1) {
+        const kind = defectOf(index, CA_DEFECTS)
+        const above = chain.at(-1)
+        const made = await makeCertificate(
+          {
+            name: `ca ${index}`,
+            ca: kind !== 'no CA',
+            keyUsage: kind === 'no certSign' ? Uint8Array.of(7, 0b1000_0000) : Uint8Array.of(1, 0b110),
+            ...(kind === 'no CA' ? {} : { pathLength: between - index - (kind === 'path too long' ? 1 : 0) }),
+            ...(above ? { authorityKeyId: subjectKeyId(above.key.publicKey) } : {}),
+            ...common(kind),
+          },
+          above && issuerFor(above, kind),
+        )
+        chain.push(made)
+      }
+      const kind = defectOf(between + 1, LEAF_DEFECTS)
+      const bits = { certSign: 0b1000_0100, crlSign: 0b1000_0010, 'no signing': 0b0010_0000 }[kind ?? ''] ?? 0b1000_0000
+      const uris = {
+        'no URI': [],
+        'two URIs': ['spiffe://example.org/web', 'spiffe://example.org/web'],
+        'no SPIFFE ID': ['https://example.org/web'],
+        'another trust domain': ['spiffe://other.org/web'],
+      }[kind ?? ''] ?? ['spiffe://example.org/web']
+      const above = chain.at(-1)!
+      const leaf = await makeCertificate(
+        {
+          name: 'leaf',
+          uris,
+          ca: kind === 'a CA',
+          keyUsage: Uint8Array.of(1, bits),
+          authorityKeyId: subjectKeyId(above.key.publicKey),
+          ...common(kind),
+        },
+        issuerFor(above, kind),
+      )
+      const stranger = await makeCertificate({ name: 'ca 0', ca: true })
+      const good = defects.size === 0 && trusted
+      seen[good ? 'good' : 'bad'] += 1
+      const attempt = verifyX509Svid({
+        chain: [leaf, ...chain.slice(1).reverse()].map(({ der }) => der),
+        rootsOf: (name) => (name === 'example.org' ? [parse(trusted ? chain[0]! : stranger)] : undefined),
+        at: AT,
+        verify: nodeVerifier(),
+      })
+      if (good) expect((await attempt).path).toHaveLength(between + 2)
+      else await expect(attempt, [...defects].join()).rejects.toMatchObject({ code: 'UNAUTHENTICATED' })
+    }),
+    { numRuns: 250 },
+  )
+  expect(seen.good).toBeGreaterThan(30)
+  expect(seen.bad).toBeGreaterThan(60)
+})
 
 test('a crowd of authorities that could all have signed costs a bounded number of signature checks', async () => {
   const root = await makeCertificate({ name: 'root', ca: true })

@@ -89,6 +89,81 @@ test.each(CALLERS)('%s may call what the policy says and nothing else', async (_
   }
 })
 
+/** Written out once more: who changes the policy says so twice. All other methods are for administrators and local callers. */
+const ALLOWED: Readonly<Record<string, readonly Who[]>> = {
+  'Agent/AttestAgent': ['any'],
+  'Agent/PostStatus': ['agent'],
+  'Agent/RenewAgent': ['agent'],
+  'Bundle/GetBundle': ['any'],
+  'Bundle/GetFederatedBundle': ['local', 'admin', 'agent'],
+  'Bundle/PublishJWTAuthority': ['downstream'],
+  'Bundle/PublishWITAuthority': ['downstream'],
+  'Changes/Poll': ['agent', 'downstream'],
+  'Changes/Watch': ['agent', 'downstream'],
+  'Debug/GetInfo': ['local'],
+  'Entry/GetAuthorizedEntries': ['agent'],
+  'Entry/SyncAuthorizedEntries': ['agent'],
+  'Exchange/ExchangeJWT': ['any'],
+  'Exchange/ExchangeWIT': ['any'],
+  'Exchange/ExchangeX509': ['any'],
+  'Health/Check': ['local'],
+  'Health/List': ['local'],
+  'Health/Watch': ['local'],
+  'Logger/GetLogger': ['local'],
+  'Logger/ResetLogLevel': ['local'],
+  'Logger/SetLogLevel': ['local'],
+  'SVID/BatchNewWITSVID': ['agent'],
+  'SVID/BatchNewX509SVID': ['agent'],
+  'SVID/NewDownstreamX509CA': ['downstream'],
+  'SVID/NewJWTSVID': ['agent'],
+}
+
+test('the policy is the one that was agreed upon', () => {
+  const rows = [...POLICY].map(([path, who]) => [path.slice(path.lastIndexOf('.') + 1), [...who].sort()] as const)
+  const methods = ADMIN_METHODS.map(({ path }) => path.slice(path.lastIndexOf('.') + 1))
+  expect(Object.fromEntries(rows)).toEqual(
+    Object.fromEntries(methods.map((method) => [method, [...(ALLOWED[method] ?? ['admin', 'local'])].sort()])),
+  )
+})
+
+test('who an SVID makes its holder follows from the entries of its ID, and from nothing else', async () => {
+  const flags = fc.record({ admin: fc.boolean(), downstream: fc.boolean(), own: fc.boolean() })
+  const asked = fc.constantFrom(...ADMIN_METHODS.map(({ path }) => path))
+  let next = 0
+  await fc.assert(
+    fc.asyncProperty(fc.array(flags, { maxLength: 3 }), fc.boolean(), asked, async (entries, isWit, path) => {
+      next += 1
+      const mine = `/caller-${next}`
+      await server.store.entries.create(
+        entries.map(({ own, ...rest }, index) => ({
+          ...PLAIN_ENTRY,
+          id: '',
+          spiffeId: spiffeId(TD, own ? mine : `${mine}/other`),
+          parentId: agentId,
+          selectors: [{ type: 'unix', value: `uid:${index}` }],
+          ...rest,
+        })),
+        AT,
+      )
+      const own = entries.filter((entry) => entry.own)
+      const who = POLICY.get(path)!
+      const allowed =
+        who.has('any') ||
+        (who.has('admin') && own.some(({ admin }) => admin)) ||
+        (who.has('downstream') && own.some(({ downstream }) => downstream))
+      const outcome = await rejection(verdict(path, isWit ? wit(mine) : identified(mine)))
+      expect(outcome === 'OK').toBe(allowed)
+      if (!allowed) expect(outcome).toBe(`PERMISSION_DENIED: authorization denied for method ${path}`)
+      for (const { id } of (await server.store.entries.list({}, { size: 0, token: '' })).items.filter((one) =>
+        one.spiffeId.includes(mine),
+      )) {
+        await server.store.entries.delete(id)
+      }
+    }),
+    { numRuns: 150 },
+  )
+}, 60_000)
+
 test('every method has one row in the policy, and every row of the policy a method', () => {
   const paths = ADMIN_METHODS.map((method) => method.path)
   expect(new Set(paths).size).toBe(paths.length)

@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PLAIN_ENTRY } from '../../test/support/entry.ts'
 import { silentLog } from '../core/log.ts'
@@ -69,6 +70,56 @@ test('writes are seen at once, and the same array comes back while nothing chang
   await store.entries.delete('a')
   expect(names()).toEqual([])
 })
+
+test('index and database give an agent what follows from the entries, whatever they are', async () => {
+  const few = fc.constantFrom('spire/agent/a', 'spire/agent/b', 'spire/server', 'x', 'y', 'z', 'q')
+  const values = fc.uniqueArray(fc.constantFrom('1', '2', '3', '\u{1f600}', '\uff5e'), { maxLength: 4 })
+  const foreign = parseSpiffeId('spiffe://other.org/x')
+  const step = fc.record({
+    name: fc.constantFrom('e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8'),
+    to: fc.oneof({ weight: 8, arbitrary: few.map(id) }, { weight: 1, arbitrary: fc.constant(foreign) }),
+    parent: few,
+    needs: values.filter((list) => list.length > 0),
+    gone: fc.boolean(),
+  })
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 16 }), values, async (steps, has) => {
+      const { store, index, names } = await setUp()
+      const given = new Map<string, NewEntry>()
+      for (const { name, to, parent, needs, gone } of steps) {
+        if (given.has(name)) {
+          if (gone) await store.entries.delete(name)
+          else await store.entries.update(name, { spiffeId: to, parentId: id(parent), selectors: needs.map(selector) })
+          if (gone) given.delete(name)
+          else given.set(name, entry(name, parent, { spiffeId: to, selectors: needs.map(selector) }))
+          continue
+        }
+        const fresh = entry(name, parent, { spiffeId: to, selectors: needs.map(selector) })
+        const [result] = await store.entries.create([fresh], 1)
+        if (result!.outcome === 'created') given.set(name, fresh)
+      }
+      const all = [...given.values()]
+      const reached = new Set([AGENT])
+      for (let grown = -1; grown !== reached.size; ) {
+        grown = reached.size
+        for (const one of all) {
+          const earned =
+            one.parentId === id('spire/server') &&
+            one.selectors.every(({ value }) => (has as readonly string[]).includes(value))
+          if (earned || reached.has(one.parentId)) reached.add(one.spiffeId)
+        }
+      }
+      const expected = all
+        .filter((one) => reached.has(one.parentId) && one.spiffeId !== foreign)
+        .map((one) => one.id)
+        .sort()
+      expect(names(has)).toEqual(expected)
+      expect((await store.entries.authorized(AGENT, has.map(selector))).map((one) => one.id).sort()).toEqual(expected)
+      await store.close()
+    }),
+    { numRuns: 60 },
+  )
+}, 60_000)
 
 test('entries are found by the ID they give', async () => {
   const { store, index } = await setUp([
