@@ -101,6 +101,22 @@ test('an entry matches when all its selectors are there, in the order of ids', (
   expect(cache.matching([])).toEqual([])
 })
 
+test('an entry is not for who has only some of its selectors, whichever they are', async () => {
+  const { cache, apply, sign } = setUp()
+  const both = entry('both', ['g:1', 'u:1'])
+  apply([both])
+  sign(both)
+  for (const some of [['g:1'], ['u:1'], ['g:1', 'u:2'], ['G:1', 'u:1']]) {
+    expect(cache.matching(some)).toEqual([])
+    expect(cache.current(some).identities).toEqual([])
+    const workload = follow(cache, some)
+    await settle()
+    expect(workload.ids()).toEqual([])
+    await workload.stop()
+  }
+  expect(cache.matching(['u:1', 'g:1'])).toEqual([both])
+})
+
 test('whatever entries come and go, those match whose selectors are all there', () => {
   const texts = fc.uniqueArray(fc.constantFrom('u:1', 'u:2', 'g:1', 'g:1,u:1', 'x:\u{1f600}', 'x:\uff5e'), {
     maxLength: 5,

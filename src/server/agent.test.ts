@@ -12,6 +12,7 @@ import {
   type TestServer,
   testServer,
 } from '../../test/support/server.ts'
+import { AT } from '../../test/support/x509.ts'
 import { parseCertificate, serialText } from '../core/certificate.ts'
 import { createCsr } from '../core/csr.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
@@ -174,4 +175,34 @@ test.each([
 ] as const)('%s answers %#: %s', async (method, type, request, expected) => {
   // biome-ignore lint/suspicious/noExplicitAny: rows of several request types.
   expect(await rejection(call(server, AGENT + method, [type as any, request], Agent, LOCAL))).toBe(expected)
+})
+
+test('an agent that can attest again must do so: its SVID is not renewed', async () => {
+  const id = spiffeId(TD, '/spire/agent/x509pop/a')
+  const node = {
+    id,
+    attestationType: 'x509pop',
+    serialNumber: '1',
+    expiresAt: AT + 3600,
+    canReattest: true,
+    selectors: [],
+  }
+  await server.store.nodes.recordAttestation(node)
+  const renew = (request = csr) =>
+    call(
+      server,
+      `${AGENT}RenewAgent`,
+      [api.RenewAgentRequest, { params: { csr: request } }],
+      api.RenewAgentResponse,
+      identified('/spire/agent/x509pop/a'),
+    )
+  expect(await rejection(renew())).toBe('PERMISSION_DENIED: agent must reattest instead of renew')
+  expect(await server.store.nodes.get(id)).toMatchObject({ serialNumber: '1', newSerialNumber: '' })
+  await server.store.nodes.recordAttestation({ ...node, canReattest: false })
+  expect(await rejection(renew(new Uint8Array(0)))).toBe('INVALID_ARGUMENT: missing CSR')
+  const forged = csr.slice()
+  forged[forged.length - 1]! ^= 1
+  expect(await rejection(renew(forged))).toMatch(/^INVALID_ARGUMENT: invalid CSR signature: /)
+  expect(await server.store.nodes.get(id)).toMatchObject({ newSerialNumber: '' })
+  expect(await rejection(renew())).toBe('OK')
 })

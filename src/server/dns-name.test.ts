@@ -59,3 +59,28 @@ test.each([[['*.a.org', 'a.org']], [['*.a.org', 'b.c.a.org']], [['*.a.org', '*.b
     requireNoWildcardOverlap(names)
   },
 )
+
+const LABEL = 'a'.repeat(63)
+const LONGEST = `${LABEL}.${LABEL}.${LABEL}.${'a'.repeat(61)}`
+
+test('a label has at most 63 letters and a name 253', () => {
+  for (const name of [LABEL, LONGEST, `*.${LONGEST}`, 'xn-a.b']) expect(requireDnsName(name)).toBe(name)
+  for (const name of [`${LABEL}a`, `${LONGEST}a`, `b.${LONGEST}`])
+    expect(() => requireDnsName(name)).toThrow('invalid label')
+})
+
+test.each([
+  ['xn--a.b', 'invalid label "xn--a"'],
+  ['a-.b', 'invalid label "a-"'],
+  ['.a', 'invalid label ""'],
+  ['a\u212a', 'name must be ascii'],
+])('%j is refused', (name, message) => {
+  expect(() => requireDnsName(name)).toThrow(
+    expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) }),
+  )
+})
+
+test('a wildcard covers a name without dots, and not itself', () => {
+  expect(() => requireNoWildcardOverlap(['a', '*'])).toThrow('name "a" overlaps')
+  expect(() => requireNoWildcardOverlap(['*.b', '*.b', '*b'])).not.toThrow()
+})

@@ -172,3 +172,59 @@ test('a node is known from its attestation to its end, with what it became', asy
   await store.nodes.delete(AGENT)
   expect(index.get(AGENT)).toBeUndefined()
 })
+
+test('an alias that asks for two selectors is earned by neither alone', async () => {
+  const { names } = await setUp([
+    entry('alias', 'spire/server', { spiffeId: id('cluster'), selectors: [selector('1'), selector('2')] }),
+    entry('below', 'cluster'),
+  ])
+  for (const selectors of [[], ['1'], ['2'], ['1', '3']]) expect(names(selectors)).toEqual([])
+  expect(names(['2', '1'])).toEqual(['below'])
+})
+
+test('an entry of another trust domain is handed to no agent, nor is what lies below it', async () => {
+  const foreign = parseSpiffeId('spiffe://other.org/w')
+  const { names } = await setUp([
+    entry('foreign', 'spire/agent/a', { spiffeId: foreign }),
+    entry('below', 'x', { parentId: foreign }),
+    entry('own', 'spire/agent/a'),
+  ])
+  expect(names()).toEqual(['own'])
+})
+
+test('an agent gets other entries as soon as its node has other selectors', async () => {
+  const { index } = await setUp([
+    entry('alias', 'spire/server', { spiffeId: id('cluster'), selectors: [selector('1')] }),
+    entry('below', 'cluster'),
+  ])
+  const ids = (...values: string[]) => index.entriesFor(AGENT, values.map(selector)).map((one) => one.id)
+  expect(ids('1')).toEqual(['below'])
+  expect(ids('2')).toEqual([])
+  expect(ids('1')).toEqual(['below'])
+})
+
+test('an entry that is gone or moved is found nowhere any more', async () => {
+  const { store, index, names } = await setUp([entry('a', 'spire/agent/a'), entry('b', 'spire/agent/a')])
+  await store.entries.update('a', { spiffeId: id('moved'), parentId: id('elsewhere') })
+  expect(names()).toEqual(['b'])
+  expect(index.bySpiffeId(id('a'))).toEqual([])
+  expect(index.bySpiffeId(id('moved')).map((one) => one.id)).toEqual(['a'])
+  expect(index.byId.get('a')!.spiffeId).toBe(id('moved'))
+  await store.entries.delete('b')
+  expect([names(), [...index.byId.keys()]]).toEqual([[], ['a']])
+})
+
+test('what was written while the index was read is in it', async () => {
+  const store = await openLibsqlStore({ log: silentLog })
+  await store.entries.create([entry('a', 'spire/agent/a'), entry('b', 'spire/agent/a')], 1)
+  const { list } = store.entries
+  const slow: typeof list = async (...args) => {
+    const before = await list(...args)
+    await store.entries.delete('a')
+    await store.entries.create([entry('c', 'spire/agent/a')], 1)
+    return before
+  }
+  const entries = { ...store.entries, list: slow }
+  const index = await EntryIndex.load({ entries, changes: store.changes }, TD)
+  expect([...index.byId.keys()].sort()).toEqual(['b', 'c'])
+})

@@ -375,6 +375,14 @@ export function storeSuite(open: () => Promise<Store>): void {
     expect(await ids({})).toEqual(['c'])
   })
 
+  test('a banned node is not pruned, however long ago it ended: it would be let in again', async () => {
+    const { nodes } = await open()
+    await nodes.recordAttestation(node('spire/agent/a', { expiresAt: NOW - 10 }))
+    await nodes.ban(id('spire/agent/a'))
+    expect(await nodes.prune(NOW * 2, true, 10)).toBe(0)
+    expect(await nodes.get(id('spire/agent/a'))).toMatchObject({ serialNumber: '' })
+  })
+
   test('an entry ends between 1970 and the year 9999, or never', async () => {
     const { entries } = await open()
     const ends = [-1, -5, -(2 ** 31), 253_402_300_800, 2 ** 53 - 1, 0.5, Number.NaN]

@@ -116,6 +116,19 @@ test.each([
   await expect((await open()).mintX509Ca(await csr(uris), 60)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
 })
 
+test('a CSR that its own key did not sign is refused', async () => {
+  const other = await generateSigner('ec-p256')
+  const forged = await createCsr(
+    { subject: encodeName({ organization: ['SPIFFE'] }), uris: ['spiffe://example.org'] },
+    { ...(await generateSigner('ec-p256')), sign: (data: Uint8Array) => other.sign(data) },
+  )
+  await expect((await open()).mintX509Ca(forged, 60)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: 'x509: ECDSA verification failure',
+  })
+  await expect((await open()).mintX509Ca(Uint8Array.of(1), 60)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+})
+
 test.each<[string, Partial<DiskUpstreamOptions>, string]>([
   ['a key of another CA', { keyFilePath: at('other.key') }, 'certificate and private key do not match'],
   [
