@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest'
+import type { AttestAgentResponse } from '../proto/spire/api/server/agent/v1.ts'
 import { StatusError } from '../src/core/error.ts'
 import type { AgentNodeAttestor } from '../src/core/plugin.ts'
 import { generateSigner } from '../src/plugins/signer.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import { rejection } from '../test/support/server.ts'
+import { makeCertificate } from '../test/support/x509.ts'
 import { attestNode } from './attest.ts'
 
 /** A server that is not to be believed, and what it was sent nevertheless. */
@@ -53,4 +55,90 @@ test.each([
     "UNAVAILABLE: failed to receive attestation response: the server's answer is not to be trusted: x",
   )
   expect(sent).toEqual(wanted)
+})
+
+/** A server that is believed and answers an attestation with these messages, and then with the last one again and again. */
+function answering(...answers: readonly Partial<AttestAgentResponse>[]) {
+  const responses: string[] = []
+  let ended = false
+  const connection: GrpcChannel = {
+    unary: (async () => ({
+      trustDomain: 'example.org',
+      x509Authorities: [],
+      jwtAuthorities: [],
+      witAuthorities: [],
+    })) as never,
+    serverStream: () => {
+      throw new Error('not asked for')
+    },
+    bidi: () => ({
+      send: async (message) => {
+        const { challengeResponse } = message as { challengeResponse?: Uint8Array }
+        if (challengeResponse) responses.push(new TextDecoder().decode(challengeResponse))
+      },
+      end: () => {},
+      messages: (async function* () {
+        for (let at = 0; answers.length > 0; at += 1) yield answers[Math.min(at, answers.length - 1)] as never
+      })(),
+      cancel: () => {},
+    }),
+    close: () => {},
+  }
+  const attestor: AgentNodeAttestor = {
+    name: 'quiz',
+    begin: async () => ({
+      payload: new Uint8Array(0),
+      respond: async (challenge) => Uint8Array.of(...challenge, 0x21),
+      end: async () => {
+        ended = true
+      },
+    }),
+  }
+  return { connection, attestor, responses, ended: () => ended }
+}
+
+const challenge = (text: string) => ({ challenge: new TextEncoder().encode(text) })
+const { der } = await makeCertificate({ name: 'agent', uris: ['spiffe://example.org/spire/agent/quiz/a'] })
+const resultOf = (...certChain: Uint8Array[]) => ({
+  result: { svid: { certChain, id: undefined, expiresAt: 0, hint: '' }, reattestable: true },
+})
+
+test('challenges are answered in their order, and the result is taken', async () => {
+  const { connection, attestor, responses, ended } = answering(challenge('a'), challenge('b'), resultOf(der))
+  const { chain, reattestable, bundle } = await attestNode(connection, attestor, await generateSigner('ec-p256'))
+  expect([responses, chain, reattestable, bundle.trustDomain, ended()]).toEqual([
+    ['a!', 'b!'],
+    [der],
+    true,
+    'example.org',
+    true,
+  ])
+})
+
+test.each([
+  [
+    'challenges without end',
+    [challenge('a')],
+    'failed to receive attestation response: the server sends challenges without end',
+  ],
+  ['nothing', [], 'failed to receive attestation response: EOF'],
+  ['an empty message', [{}], 'failed to receive attestation response: the message is empty'],
+  [
+    'no SVID',
+    [{ result: { svid: undefined, reattestable: true } }],
+    'failed to parse attestation response: attest response is missing SVID',
+  ],
+  ['an empty chain', [resultOf()], 'failed to parse attestation response: empty SVID cert chain'],
+  [
+    'a chain that is none',
+    [resultOf(der, Uint8Array.of(1))],
+    'failed to parse attestation response: invalid SVID cert chain: x509: malformed certificate',
+  ],
+])('a server that answers with %s attests nobody', async (_, answers, message) => {
+  const { connection, attestor, responses, ended } = answering(...(answers as Partial<AttestAgentResponse>[]))
+  expect(await rejection(attestNode(connection, attestor, await generateSigner('ec-p256')))).toBe(
+    `INTERNAL: ${message}`,
+  )
+  expect(responses.length).toBeLessThan(20)
+  expect(ended()).toBe(true)
 })

@@ -203,3 +203,146 @@ test('a signature by another key, or for another challenge, is refused', async (
   const replayed = await (await agent().begin()).respond(earlier.challenge)
   await expect(server.resume(step.state, replayed, CONTEXT)).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
 })
+
+test('a leaf that is not for signatures proves nothing: there is no challenge for it', async () => {
+  for (const keyUsage of [undefined, Uint8Array.of(5, 0b0010_0000), Uint8Array.of(3, 0b0000_1000)]) {
+    const made = await makeCertificate({ name: 'wrong use', keyUsage }, middle)
+    await expect(attestor().start(payload(made.der, middle.der), CONTEXT)).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: 'unable to generate challenge: certificate not intended for digital signature use',
+    })
+  }
+})
+
+test('only URIs of x509pop and this trust domain become selectors', async () => {
+  const made = await makeCertificate(
+    {
+      name: 'node-2',
+      uris: [
+        'x509pop://example.org/zone/a',
+        'x509pop://other.org/zone/b',
+        'x509pop://example.org.other/zone/c',
+        'X509POP://example.org/zone/d',
+        'https://example.org/zone/e',
+        'x509pop://example.org/alone',
+        'x509pop://example.org//empty',
+        'x509pop://example.org/empty/',
+        'spiffe://example.org/zone/f',
+      ],
+    },
+    middle,
+  )
+  const { selectorValues } = await attest(attestor(), agent([made, middle]))
+  expect(selectorValues.filter((value) => value.startsWith('san:'))).toEqual(['san:zone:a'])
+})
+
+test('each node is asked another question', async () => {
+  const questions = new Set<string>()
+  for (let round = 0; round < 20; round += 1) {
+    const step = await attestor().start(payload(leaf.der, middle.der), CONTEXT)
+    if (!('challenge' in step)) throw new Error('no challenge')
+    const { nonce } = JSON.parse(new TextDecoder().decode(step.challenge)).ecdsa_signature
+    expect(fromBase64(nonce)).toHaveLength(32)
+    questions.add(nonce)
+  }
+  expect(questions.size).toBe(20)
+})
+
+describe('a response', () => {
+  const signer = createPrivateKey({ key: Buffer.from(leaf.key.exportPrivateKey()), format: 'der', type: 'pkcs8' })
+
+  /** Answers a fresh challenge with what this makes of it. */
+  async function outcome(
+    make: (challenge: Uint8Array, signed: (own: Uint8Array) => { r: string; s: string }) => unknown,
+  ) {
+    const step = await attestor().start(payload(leaf.der, middle.der), CONTEXT)
+    if (!('challenge' in step)) throw new Error('no challenge')
+    const challenge = fromBase64(JSON.parse(new TextDecoder().decode(step.challenge)).ecdsa_signature.nonce)
+    const signed = (own: Uint8Array) => {
+      const both = sign('sha256', Buffer.concat([challenge, own]), { key: signer, dsaEncoding: 'ieee-p1363' })
+      return { r: base64(both.subarray(0, 32)), s: base64(both.subarray(32)) }
+    }
+    const answer = make(challenge, signed)
+    const encoded = typeof answer === 'string' ? answer : JSON.stringify(answer)
+    try {
+      await attestor().resume(step.state, new TextEncoder().encode(encoded), CONTEXT)
+      return 'attested'
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+  const own = new Uint8Array(32).fill(7)
+  const unproven = (reason: string) => `challenge response verification failed: ${reason}`
+
+  test('over both nonces attests', async () => {
+    const found = await outcome((_, signed) => ({ ecdsa_signature: { nonce: base64(own), ...signed(own) } }))
+    expect(found).toBe('attested')
+  })
+
+  test.each([0, 1, 31, 33, 64])('with a nonce of %i bytes proves nothing, though it is signed', async (size) => {
+    const short = new Uint8Array(size).fill(7)
+    const found = await outcome((_, signed) => ({ ecdsa_signature: { nonce: base64(short), ...signed(short) } }))
+    expect(found).toBe(unproven('invalid response nonce'))
+  })
+
+  test.each<[string, Parameters<typeof outcome>[0], string]>([
+    [
+      'of the other kind',
+      (_, signed) => ({ rsa_signature: { nonce: base64(own), signature: signed(own).r } }),
+      unproven('expecting ECDSA response'),
+    ],
+    ['that is empty', () => ({}), unproven('expecting ECDSA response')],
+    ['that is null', () => null, unproven('expecting ECDSA response')],
+    [
+      'over another nonce',
+      (_, signed) => ({ ecdsa_signature: { nonce: base64(own), ...signed(own.map(() => 8)) } }),
+      unproven('ECDSA signature verify failed'),
+    ],
+    [
+      'with zeros',
+      () => ({ ecdsa_signature: { nonce: base64(own), r: '', s: '' } }),
+      unproven('ECDSA signature verify failed'),
+    ],
+    [
+      'with a number that is too long',
+      (_, signed) => ({ ecdsa_signature: { nonce: base64(own), ...signed(own), s: base64(new Uint8Array(33)) } }),
+      unproven('ECDSA signature verify failed'),
+    ],
+    [
+      'without a number',
+      (_, signed) => ({ ecdsa_signature: { nonce: base64(own), r: signed(own).r } }),
+      'unable to unmarshal challenge response: a byte field is missing',
+    ],
+    ['that is no JSON', () => 'x', 'unable to unmarshal challenge response: '],
+    [
+      'with a number that is no base64',
+      () => ({ ecdsa_signature: { nonce: base64(own), r: '!', s: '' } }),
+      'unable to unmarshal challenge response: ',
+    ],
+  ])('%s proves nothing', async (_, make, message) => {
+    expect(await outcome(make)).toContain(message)
+  })
+})
+
+test('in spiffe mode a certificate without SPIFFE ID attests nobody', async () => {
+  const plain = await makeCertificate({ name: 'plain', uris: ['https://example.org/spire-exchange/n'] }, middle)
+  await expect(attest(attestor({ mode: 'spiffe' }), agent([plain, middle]))).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+  })
+})
+
+test('the address of the node counts only if the certificate says it, and only as an address', async () => {
+  const server = attestor({ verifyClientIp: true })
+  await expect(attest(server, agent(), { peerAddress: '' })).rejects.toMatchObject({
+    message: 'client IP not available for verification',
+  })
+  const named = await makeCertificate({ name: '192.0.2.9', dnsNames: ['192.0.2.9'] }, middle)
+  await expect(attest(server, agent([named, middle]))).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
+})
+
+test.each([
+  [{ maxIntermediates: 0 }, 'max_intermediates must be greater than 0'],
+  [{ maxRsaKeySize: 0 }, 'max_rsa_key_size must be greater than 0'],
+])('the options %o are refused', (options, message) => {
+  expect(() => attestor(options)).toThrow(message)
+})
