@@ -20,11 +20,11 @@ const front = (lines: string) =>
 
 test('fronts are read by name', () => {
   expect(
-    front(`carrier = "aws_alb" addresses = ["10.0.0.0/8"] address_header = "X-Forwarded-For"`).http?.fronts,
+    front(`carrier = "aws_alb_passthrough" addresses = ["10.0.0.0/8"] address_header = "X-Forwarded-For"`).http?.fronts,
   ).toEqual([
     {
       name: 'a',
-      carrier: 'aws_alb',
+      carrier: 'aws_alb_passthrough',
       secret: undefined,
       secretHeader: undefined,
       addresses: ['10.0.0.0/8'],
@@ -124,13 +124,20 @@ test.each<[() => unknown, string]>([
     'failed to create plugin config for "K"/"x": only one of [plugin_data, plugin_data_file] can be used',
   ],
   [() => server('experimental { http { bind_port = 1 } }'), 'experimental.http.audiences must name the URLs'],
-  [() => front('secret = "x"'), 'experimental.http.fronts "a": carrier must be one of rfc9440, aws_alb, cloudflare'],
+  [
+    () => front('secret = "x"'),
+    'experimental.http.fronts "a": carrier must be one of rfc9440, aws_alb_passthrough, aws_alb_verify, cloudflare',
+  ],
   [() => front('carrier = "rfc9440"'), 'experimental.http.fronts "a": secret or addresses must be configured'],
   [() => front('carrier = "cloudflare" addresses = []'), 'secret or addresses must be configured'],
+  [() => front('carrier = "rfc9440" addresses = ["::1"]'), 'secret must be configured, since every process'],
   [() => front('carrier = "rfc9440" secret = "short"'), 'secret must have at least 32 printable characters'],
-  [() => front('carrier = "aws_alb" addresses = ["10/8"]'), '"10/8" is no address or network such as "10.0.0.0/8"'],
+  [
+    () => front('carrier = "aws_alb_passthrough" addresses = ["10/8"]'),
+    '"10/8" is no address or network such as "10.0.0.0/8"',
+  ],
   [() => front(`carrier = "rfc9440" secret = "${SECRET}" secret_header = "a b"`), 'secret_header must be the name'],
-  [() => front('carrier = "aws_alb" address = "10.0.0.1"'), 'unknown key "address"'],
+  [() => front('carrier = "aws_alb_passthrough" address = "10.0.0.1"'), 'unknown key "address"'],
   [
     () => readServerConfig('server {', 'a.conf'),
     'unable to decode configuration at "a.conf": At 1:10: object expected closing RBRACE got: EOF',

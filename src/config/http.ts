@@ -1,4 +1,4 @@
-import { parseIpNetwork } from '../core/ip-address.ts'
+import { isOfThisMachine, parseIpNetwork } from '../core/ip-address.ts'
 import { isSecureUrl } from '../core/secure-url.ts'
 import { type DecodedObject, type Fields, merged } from './decode.ts'
 import { type ExchangeSourceConfig, readExchange } from './exchange.ts'
@@ -36,7 +36,7 @@ export interface HttpOptions {
 /** `fronts "<name>" { }`: whose word on the certificates of clients is taken. */
 export interface FrontOptions {
   readonly name: string
-  readonly carrier: 'rfc9440' | 'aws_alb' | 'cloudflare'
+  readonly carrier: (typeof CARRIERS)[number]
   /** At least one of `secret` and `addresses` is there. */
   readonly secret: string | undefined
   readonly secretHeader: string | undefined
@@ -62,7 +62,7 @@ const ADMIN = {
   claims: 'any',
 } as const satisfies Fields
 
-const CARRIERS = ['rfc9440', 'aws_alb', 'cloudflare'] as const
+const CARRIERS = ['rfc9440', 'aws_alb_passthrough', 'aws_alb_verify', 'cloudflare'] as const
 const FRONT = {
   carrier: 'string',
   secret: 'string',
@@ -111,6 +111,10 @@ function readFront(item: HclItem): FrontOptions {
   for (const text of addresses ?? []) {
     if (!parseIpNetwork(text))
       throw new ConfigError(`${where}: ${JSON.stringify(text)} is no address or network such as "10.0.0.0/8"`)
+    if (!secret && isOfThisMachine(text))
+      throw new ConfigError(
+        `${where}: secret must be configured, since every process of this machine has ${JSON.stringify(text)}`,
+      )
   }
   for (const key of ['secret_header', 'address_header'] as const) {
     if (fields[key] && !/^[A-Za-z0-9-]+$/.test(fields[key]))

@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { hex } from './der.ts'
-import { parseIpAddress, parseIpNetwork } from './ip-address.ts'
+import { isOfThisMachine, parseIpAddress, parseIpNetwork } from './ip-address.ts'
 
 test.each([
   ['192.0.2.9', 'c0000209'],
@@ -71,3 +71,17 @@ test.each(['', '/8', '192.0.2.0/33', '192.0.2.0/', '192.0.2.0/-1', '::/129', '19
   '%j is no network',
   (text) => expect(parseIpNetwork(text)).toBeUndefined(),
 )
+
+test.each([
+  ['127.0.0.1', true],
+  ['127.9.0.0/16', true],
+  ['0.0.0.0/0', true],
+  ['::1', true],
+  ['::/0', true],
+  ['::ffff:127.0.0.1', true],
+  ['10.0.0.0/8', false],
+  ['128.0.0.0/1', false],
+  ['2001:db8::/32', false],
+])('%s has addresses of this machine itself: %s', (network, expected) => {
+  expect(isOfThisMachine(network)).toBe(expected)
+})

@@ -36,6 +36,15 @@ export function parseIpNetwork(text: string): ((address: Uint8Array) => boolean)
     })
 }
 
+/** Whether a network has addresses by which a machine calls itself. */
+export function isOfThisMachine(network: string): boolean {
+  const base = parseIpAddress(network.split('/')[0]!)
+  const includes = parseIpNetwork(network)
+  return (base?.length === 4 && base[0] === 127) || LOOPBACKS.some((address) => includes?.(address))
+}
+
+const LOOPBACKS = [Uint8Array.of(127, 0, 0, 1), new Uint8Array(16).fill(1, 15)]
+
 /** The bytes of one side of `::`; an IPv4 address may end it. */
 function groups(text: string): number[] | undefined {
   if (text === '') return []

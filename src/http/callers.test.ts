@@ -113,11 +113,14 @@ interface Sent {
   readonly headers?: Record<string, string>
   readonly body?: string
   readonly tls?: TlsClientAuth
+  readonly host?: string
 }
 
-async function send({ path = COUNT, query = '', headers = {}, body = '{}', tls }: Sent = {}): Promise<Response> {
+async function send({ path = COUNT, query = '', headers = {}, body = '{}', tls, host }: Sent = {}): Promise<Response> {
   const all = { 'content-type': 'application/json', ...headers }
-  return app(new Request(`http://inside${path}${query}`, { method: 'POST', headers: all, body }), '10.0.0.9', tls)
+  // As a proxy that passes the host on leaves it, or as it comes by the address of the machine.
+  const origin = `http://${host ?? (headers.signature === undefined ? 'id.example.org' : 'inside')}`
+  return app(new Request(`${origin}${path}${query}`, { method: 'POST', headers: all, body }), '10.0.0.9', tls)
 }
 
 async function outcome(sent: Promise<Response>): Promise<string> {
@@ -373,6 +376,11 @@ test('the word of a front makes the same caller, named in the log with the front
 })
 
 test.each<[string, () => Promise<Sent> | Sent, RegExp]>([
+  [
+    'sent to another host',
+    () => ({ headers: byFront(admin), host: 'evil.example.org' }),
+    /401 .*none of the audiences/,
+  ],
   ['not from a front', () => ({ headers: clientCert(admin) }), /401 .*no front vouches/],
   ['with another secret', () => ({ headers: { ...byFront(admin), 'turret-front-secret': 'x' } }), /401 .*no front/],
   ['of a foreign CA', async () => ({ headers: byFront(await svid('/admin', foreignRoot)) }), /401 .*unknown authority/],

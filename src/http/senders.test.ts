@@ -29,6 +29,7 @@ function message(headers: Record<string, string> = {}): HttpMessage {
   return {
     method: 'POST',
     target: '/spire.api.server.entry.v1.Entry/CountEntries',
+    host: 'server.example.org',
     headers: new Headers({ 'content-type': 'application/proto', ...headers }),
     body: new TextEncoder().encode('body'),
   }
@@ -199,6 +200,10 @@ test.each([
     { groups: ['ops'], email: 'me@example.org', email_verified: false },
     'PERMISSION_DENIED: the token does not make its holder an administrator',
   ],
+  ...['false', 'true', 0, 1, null, [true], {}].map((email_verified): [object, string] => [
+    { groups: ['ops'], email: 'me@example.org', email_verified },
+    'PERMISSION_DENIED: the token does not make its holder an administrator',
+  ]),
   [{ groups: ['ops'], email: 'me@example.org', aud: ['admin', 'admin'] }, 'OK'],
   [
     { groups: ['ops'], email: 'me@example.org', aud: ['admin', 'wiki'] },
@@ -220,4 +225,41 @@ test('a token in either header makes an operator by issuer and subject, and bind
       signed: false,
     })
   }
+})
+
+test.each(['localhost', 'evil.example.org', undefined])(
+  'a token that was sent to the host %s is refused before it is looked at',
+  async (host) => {
+    const withTokens = sendersOf({ ...options, verifyOperatorToken: () => Promise.reject(new Error('looked at')) })
+    for (const headers of [{ authorization: 'Bearer a.b.c' }, { 'cf-access-jwt-assertion': 'a.b.c' }]) {
+      const { host: _, ...request } = message(headers as never)
+      const sent = withTokens(host === undefined ? request : { ...request, host }, '')
+      expect(await rejection(sent)).toMatch(/^UNAUTHENTICATED: .* none of the audiences/)
+    }
+  },
+)
+
+test('who has a good token and is no administrator is nobody, and may do what anybody may', async () => {
+  const refusing = (code: 'PERMISSION_DENIED' | 'UNAUTHENTICATED') =>
+    sendersOf({ ...options, verifyOperatorToken: () => Promise.reject(new StatusError(code, 'no')) })
+  const request = message({ authorization: 'Bearer a.b.c' })
+  expect(await refusing('PERMISSION_DENIED')(request, '192.0.2.1')).toEqual({
+    peer: { via: 'anonymous', address: '192.0.2.1' },
+    signed: false,
+  })
+  expect(await rejection(refusing('UNAUTHENTICATED')(request, ''))).toBe('UNAUTHENTICATED: no')
+})
+
+test('a token that is older than a day makes no administrator, however long it lives', async () => {
+  const seen: unknown[] = []
+  const watching: TokenIssuer = {
+    issuer: issuer.issuer,
+    verify: async (_, check) => {
+      seen.push(check.maxAgeSeconds)
+      throw new StatusError('UNAUTHENTICATED', 'the token is too old')
+    },
+  }
+  const one = adminsOf([{ issuer: watching, audience: 'admin', claims: { groups: ['ops'] } }], () => issuer.issuer)
+  expect(await rejection(one('x'))).toBe('UNAUTHENTICATED: the token is too old')
+  expect(seen).toEqual([24 * 3600])
 })

@@ -37,6 +37,8 @@ const ACCESS_HEADER = 'cf-access-jwt-assertion'
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
   const { trust, audiences, operatorKeys = [], verifyOperatorToken, fronts = frontsOf([]), verify, clock } = options
 
+  const hosts = new Set(audiences.map((name) => URL.parse(name)?.hostname ?? name))
+
   async function bySvid(message: MessageHead, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, verifyChain: trust.verifyPeer }
     const { holder } = await verifyRequest(message, check)
@@ -63,9 +65,32 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
     }
   }
 
-  async function byToken(token: string, address: string): Promise<Sender> {
+  async function byToken(token: string, message: MessageHead, address: string): Promise<Sender> {
     if (!verifyOperatorToken) throw new StatusError('UNAUTHENTICATED', 'this server takes no bearer tokens')
-    return { peer: { via: 'operator', address, name: await verifyOperatorToken(token), proof: 'oidc' }, signed: false }
+    requireHost(message)
+    try {
+      return {
+        peer: { via: 'operator', address, name: await verifyOperatorToken(token), proof: 'oidc' },
+        signed: false,
+      }
+    } catch (error) {
+      // Somebody known who is no administrator may do what anybody may.
+      if (error instanceof StatusError && error.code === 'PERMISSION_DENIED')
+        return { peer: { via: 'anonymous', address }, signed: false }
+      throw error
+    }
+  }
+
+  /**
+   * A signature names the server that it is for; what goes along with every request of a browser or a front does not. So a page that made a
+   * browser take this server for its own host gets nowhere.
+   */
+  function requireHost({ host }: MessageHead): void {
+    if (host === undefined || !hosts.has(host))
+      throw new StatusError(
+        'UNAUTHENTICATED',
+        'the request was sent to a host that is none of the audiences of this server',
+      )
   }
 
   return async (message, seenAddress, tls) => {
@@ -87,15 +112,18 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
       if (chain) throw new StatusError('UNAUTHENTICATED', 'a request has a certificate or a token, not both')
       const [, token] = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization) ?? []
       if (token === undefined) throw new StatusError('UNAUTHENTICATED', 'the authorization header is no bearer token')
-      return byToken(token, address)
+      return byToken(token, message, address)
     }
     if (chain) {
+      requireHost(message)
       const holder = await trust.verifyPeer(chain)
       return { peer: { via: 'x509', address, ...holder, front: front!.name }, signed: false }
     }
     // The front adds it to every request of somebody it knows; where nobody asked for that, it means nothing.
     const assertion = verifyOperatorToken ? headers.get(ACCESS_HEADER) : null
-    return assertion === null ? { peer: { via: 'anonymous', address }, signed: false } : byToken(assertion, address)
+    return assertion === null
+      ? { peer: { via: 'anonymous', address }, signed: false }
+      : byToken(assertion, message, address)
   }
 }
 

@@ -93,7 +93,7 @@ export function connectHandler(
     try {
       checkProtocol(request.headers, method)
       deadline = deadlineOf(request, options.callTimeoutMs ?? 90_000, method.kind !== 'server-stream')
-      const head: MessageHead = { method: 'POST', target, headers: request.headers }
+      const head: MessageHead = { method: 'POST', target, headers: request.headers, host: url.hostname }
       const sender = await options.authenticate(head, address, tls)
       const { peer } = sender
       // What this sender may not call is refused without its message, by the method itself.

@@ -18,7 +18,8 @@ const good = { 'cf-cert-verified': 'true', 'cf-cert-revoked': 'false' }
 const secret = { 'turret-front-secret': SECRET }
 
 const plain: FrontOptions = { name: 'plain', carrier: 'rfc9440', secret: SECRET }
-const aws: FrontOptions = { name: 'aws', carrier: 'aws_alb', addresses: ['10.0.0.0/8'] }
+const aws: FrontOptions = { name: 'aws', carrier: 'aws_alb_passthrough', addresses: ['10.0.0.0/8'] }
+const awsVerify: FrontOptions = { name: 'aws', carrier: 'aws_alb_verify', addresses: ['10.0.0.0/8'] }
 const cloudflare: FrontOptions = { name: 'cf', carrier: 'cloudflare', secret: SECRET }
 const platform: FrontOptions = { name: 'worker', carrier: 'cloudflare' }
 
@@ -56,7 +57,7 @@ test.each<[string, FrontOptions, Record<string, string>, string, TlsClientAuth |
     3,
   ],
   ['a load balancer of AWS', aws, { 'x-amzn-mtls-clientcert': pem + pem }, '10.1.2.3', undefined, 2],
-  ['one that verifies by itself', aws, { 'x-amzn-mtls-clientcert-leaf': pem }, '::ffff:10.1.2.3', undefined, 1],
+  ['one that verifies by itself', awsVerify, { 'x-amzn-mtls-clientcert-leaf': pem }, '::ffff:10.1.2.3', undefined, 1],
   ['Cloudflare', cloudflare, { ...secret, ...good, 'client-cert': leaf }, '', undefined, 1],
   ['Cloudflare around a Worker', platform, {}, '', fromPlatform(), 1],
   ['Cloudflare with a chain', platform, {}, '', fromPlatform({ certChainRFC9440: leaf }), 2],
@@ -110,8 +111,10 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
     { 'x-amzn-mtls-clientcert': pem, 'x-amzn-mtls-clientcert-leaf': pem },
     '10.1.2.3',
     undefined,
-    'two certificates',
+    STRANGER,
   ],
+  ['the header of the other mode', aws, { 'x-amzn-mtls-clientcert-leaf': pem }, '10.1.2.3', undefined, STRANGER],
+  ['the other way round', awsVerify, { 'x-amzn-mtls-clientcert': pem }, '10.1.2.3', undefined, STRANGER],
   ['what another kind of front sends', aws, { 'client-cert': leaf }, '10.1.2.3', undefined, STRANGER],
   ['a copy of a client in a Worker', platform, { 'client-cert': leaf }, '', fromPlatform(), STRANGER],
   [
@@ -196,7 +199,8 @@ test('a front says from where the client is, the last of those that are named', 
 
 test.each<[FrontOptions, string]>([
   [{ name: 'x', carrier: 'rfc9440' }, 'the front "x" has neither a secret nor addresses to be known by'],
-  [{ name: 'x', carrier: 'aws_alb', addresses: ['10.0.0.0/99'] }, 'no address or network'],
+  [{ name: 'x', carrier: 'aws_alb_passthrough', addresses: ['10.0.0.0/99'] }, 'no address or network'],
+  [{ name: 'x', carrier: 'rfc9440', addresses: ['10.0.0.1', '127.0.0.1'] }, 'the front "x" needs a secret'],
   [{ name: 'x', carrier: 'rfc9440', secret: 'short' }, 'less than 32 characters'],
   [{ name: 'x', carrier: 'cloudflare', secret: '' }, 'less than 32 characters'],
 ])('a front that cannot prove itself is refused: %j', (front, reason) => {

@@ -1,11 +1,11 @@
-import { parseIpAddress, parseIpNetwork } from '../core/ip-address.ts'
+import { isOfThisMachine, parseIpAddress, parseIpNetwork } from '../core/ip-address.ts'
 import { certificatesFromPem } from '../core/pem.ts'
 import { equalSecret } from '../core/secret-text.ts'
 import { readCertificates } from './http-signature.ts'
 import { refused } from './message-signature.ts'
 
 /** How a front says what certificate a client showed it. */
-export type FrontCarrier = 'rfc9440' | 'aws_alb' | 'cloudflare'
+export type FrontCarrier = 'rfc9440' | 'aws_alb_passthrough' | 'aws_alb_verify' | 'cloudflare'
 
 /** A proxy or load balancer that ends TLS for clients with certificates, and proves to be it: by a secret, its addresses, or both. */
 export interface FrontOptions {
@@ -51,12 +51,15 @@ const MAX_LENGTH = 10 * 1024
 const MAX_CHAIN = 8
 
 const RFC_9440 = ['client-cert', 'client-cert-chain']
-const AWS = ['x-amzn-mtls-clientcert', 'x-amzn-mtls-clientcert-leaf']
+/** The load balancer fills in one of them, by its mode: the other is a client's own. */
+const AWS_PASSTHROUGH = 'x-amzn-mtls-clientcert'
+const AWS_VERIFY = 'x-amzn-mtls-clientcert-leaf'
 /** All headers that carry certificates, so that copies of clients are seen. */
-const CARRYING = [...RFC_9440, ...AWS]
+const CARRYING = [...RFC_9440, AWS_PASSTHROUGH, AWS_VERIFY]
 const CARRIERS: Readonly<Record<FrontCarrier, readonly string[]>> = {
   rfc9440: RFC_9440,
-  aws_alb: AWS,
+  aws_alb_passthrough: [AWS_PASSTHROUGH],
+  aws_alb_verify: [AWS_VERIFY],
   cloudflare: RFC_9440,
 }
 
@@ -88,7 +91,7 @@ export function frontsOf(options: readonly FrontOptions[]): Fronts {
       if (!front) return undefined
       if (platform) return fromPlatform(tls!)
       if (!own.some((name) => headers.has(name))) return undefined
-      if (front.carrier === 'aws_alb') return fromPem(headers)
+      if (front.carrier.startsWith('aws_alb')) return fromPem(headers.get(own[0]!)!)
       if (front.carrier === 'cloudflare')
         requireGood(headers.get('cf-cert-verified') === 'true', headers.get('cf-cert-revoked') !== 'false')
       return readCertificates(headers.get('client-cert'), headers.get('client-cert-chain'), MAX_LENGTH)
@@ -115,6 +118,10 @@ function proofOf(front: FrontOptions): Proof {
   const networks = addresses?.map((text) => {
     const network = parseIpNetwork(text)
     if (!network) throw new Error(`the front "${name}" has ${JSON.stringify(text)}, which is no address or network`)
+    if (secret === undefined && isOfThisMachine(text))
+      throw new Error(
+        `the front "${name}" needs a secret: every process of this machine has the address ${JSON.stringify(text)}`,
+      )
     return network
   })
   return (headers, address) => {
@@ -134,11 +141,7 @@ function clientAddress(text: string): string {
 }
 
 /** The load balancer encodes PEM like a URL, but leaves `+`, `=` and `/` as they are. */
-function fromPem(headers: Headers): readonly Uint8Array[] {
-  const [chain, leaf] = AWS.map((name) => headers.get(name))
-  // It fills in one of them, by its mode: the other is a client's own.
-  if (chain !== null && leaf !== null) throw refused('the front sent two certificates of its client')
-  const text = chain ?? leaf ?? ''
+function fromPem(text: string): readonly Uint8Array[] {
   if (text.length > MAX_LENGTH) throw refused('the certificates are too long')
   let certificates: readonly Uint8Array[]
   try {

@@ -26,6 +26,8 @@ export interface MessageHead {
   /** Path and query, as on the request line. */
   readonly target: string
   readonly headers: Headers
+  /** Name of the host that a request was sent to, without port. */
+  readonly host?: string
 }
 
 export interface HttpMessage extends MessageHead {

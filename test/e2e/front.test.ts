@@ -41,7 +41,7 @@ describe.skipIf(why !== '')(`behind nginx with client certificates${why}`, () =>
     bind_port = ${direct}
     audiences = ["https://127.0.0.1:${port}"]
     fronts "nginx" {
-      carrier = "aws_alb" addresses = ["127.0.0.1"] secret = "${SECRET}" address_header = "X-Forwarded-For"
+      carrier = "aws_alb_verify" addresses = ["127.0.0.1"] secret = "${SECRET}" address_header = "X-Forwarded-For"
     }
   } }`,
     })

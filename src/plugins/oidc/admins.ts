@@ -1,6 +1,10 @@
+import { isConfirmed } from '../../core/confirmed-claim.ts'
 import { StatusError } from '../../core/error.ts'
 import type { TokenIssuer } from '../../core/exchange.ts'
 import { claimedIssuer, type OidcIssuerOptions, oidcIssuer } from './issuer.ts'
+
+/** A token that is older is refused, however long its issuer lets it live. */
+const MAX_AGE_SECONDS = 24 * 3600
 
 /** Whose OIDC tokens make an administrator. */
 export interface OidcAdminOptions {
@@ -42,7 +46,7 @@ export function adminsOf(
     let refusal: unknown
     for (const { issuer, audience, claims } of candidates) {
       try {
-        const verified = await issuer.verify(token, { audiences: [audience] })
+        const verified = await issuer.verify(token, { audiences: [audience], maxAgeSeconds: MAX_AGE_SECONDS })
         // Whoever else it is for has seen it, and could come with it. OpenID Connect Core 3.1.3.7
         if (verified.audiences.some((name) => name !== audience))
           throw new StatusError('UNAUTHENTICATED', 'the token is for other audiences, too')
@@ -59,7 +63,7 @@ export function adminsOf(
 function hasAll(claims: Readonly<Record<string, unknown>>, wanted: OidcAdminOptions['claims']): boolean {
   return Object.entries(wanted).every(([name, values]) => {
     // An address that was never confirmed is whatever its holder typed.
-    if (name === 'email' && claims.email_verified === false) return false
+    if (name === 'email' && isConfirmed(claims, 'email_verified') === false) return false
     const value = Object.hasOwn(claims, name) ? claims[name] : undefined
     const held: readonly unknown[] = Array.isArray(value) ? value : [value]
     return held.some((one) => typeof one === 'string' && values.includes(one))

@@ -76,7 +76,7 @@ test.each<[string, unknown]>([
 
 test('an address that was not verified makes no selector', () => {
   const google = { issuer: undefined, allow: { email: ['a@b'] } }
-  for (const email_verified of [false, 'true', undefined]) {
+  for (const email_verified of [false, 'true', undefined, 1, null, [true], {}]) {
     expect(earned('google', google, { sub: '1', email: 'a@b', email_verified })).toEqual(['sub:1'])
   }
 })

@@ -1,3 +1,4 @@
+import { isConfirmed } from '../../core/confirmed-claim.ts'
 import { normaliseSelectors, type Selector } from '../../core/selector.ts'
 import { type Claims, claimMembers, claimTexts } from './claims.ts'
 import type { Source } from './source.ts'
@@ -14,7 +15,7 @@ export function tokenFacts(source: Source, claims: Claims): TokenFacts {
   }
   if (source.clusterName !== undefined) put('cluster_name', [source.clusterName])
   for (const row of source.claimSelectors) {
-    if (row.verifiedBy !== undefined && claims[row.verifiedBy] !== true) continue
+    if (row.verifiedBy !== undefined && isConfirmed(claims, row.verifiedBy) !== true) continue
     if (row.key.endsWith('.*')) putMembers(row, claims, put)
     else put(row.key, claimTexts(claims, row.path))
   }
