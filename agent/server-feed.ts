@@ -1,7 +1,7 @@
 import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../proto/turret/changes/v1.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
-import { changeFeed, POLL_TIMEOUT_MS } from '../src/rpc/change-feed.ts'
+import { ABSENT_FEED_MS, changeFeed, POLL_TIMEOUT_MS } from '../src/rpc/change-feed.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 
 const WATCH = { path: '/turret.changes.v1.Changes/Watch', request: WatchRequest, response: WatchResponse }
@@ -25,7 +25,7 @@ export interface FeedOptions {
 
 /**
  * Follows the server's change feed, so that news reach the agent at once and not with the next sync. A SPIRE server has no such
- * feed: then syncing from time to time is all there is.
+ * feed: then syncing from time to time is all there is, and it is looked for again later.
  */
 export async function followServer(listener: FeedListener, { random, wait, log, signal }: FeedOptions): Promise<void> {
   while (!signal.aborted) {
@@ -37,14 +37,17 @@ export async function followServer(listener: FeedListener, { random, wait, log, 
         poll: (request: PollRequest, until: AbortSignal) =>
           listener.connection.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
       }
-      const preferPolling = listener.connection.overHttp ?? false
-      for await (const _ of changeFeed(calls, { preferPolling, wait, signal })) {
+      const pollOnly = listener.connection.overHttp ?? false
+      for await (const _ of changeFeed(calls, { pollOnly, wait, signal })) {
         // The first message only says that the feed is open; what it would tell was just synced.
         if (!first) listener.syncSoon()
         first = false
       }
     } catch (error) {
-      if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') return
+      if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') {
+        await wait(ABSENT_FEED_MS, signal)
+        continue
+      }
       if (error instanceof StatusError && error.code === 'PERMISSION_DENIED' && !signal.aborted) listener.syncSoon()
       if (!signal.aborted) log.debug('The change feed of the server ended', { error: errorMessage(error) })
     }

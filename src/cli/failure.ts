@@ -1,4 +1,5 @@
 import { FILE_REASONS, STATUS_CODES, StatusError } from '../core/error.ts'
+import { printable } from '../core/printable.ts'
 
 /** A failure whose message is all the user needs; a command that throws it ends with exit code 1. */
 export class CommandError extends Error {
@@ -45,6 +46,7 @@ export function hintsOf(error: unknown): string {
 
 /** The text to show for an error meant for the user, or undefined for a bug, whose stack should be seen. */
 export function userMessage(error: unknown): string | undefined {
-  if (error instanceof CommandError || error instanceof StatusError) return error.message
+  // Much of it may be what a server, or somebody in between, said.
+  if (error instanceof CommandError || error instanceof StatusError) return printable(error.message)
   return error instanceof Error && 'code' in error ? error.message : undefined
 }

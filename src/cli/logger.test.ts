@@ -18,3 +18,16 @@ test.each(['text', 'json'] as const)('no line is as long as what somebody sent, 
   expect(second!.length).toBeLessThan(5_000)
   expect(second).toContain('(2995904 more)')
 })
+
+test.each(['', 'text', 'json'] as const)('no line moves the cursor of who reads it, format "%s"', (format) => {
+  const folder = mkdtempSync(join(tmpdir(), 'log-'))
+  const file = join(folder, 'log')
+  const { log, close } = openLog({ level: 'info', format, file, sourceLocation: false })
+  log.info('a\u001b[2Jb', { error: 'c\u009b2Jd\r\ne' })
+  close()
+  const line = readFileSync(file, 'utf8').trimEnd()
+  rmSync(folder, { recursive: true })
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these must not be there.
+  expect(line).not.toMatch(/[\x00-\x1f\x7f-\x9f]/)
+  if (format === 'json') expect(JSON.parse(line)).toMatchObject({ msg: 'a\u001b[2Jb', error: 'c\u009b2Jd\r\ne' })
+})

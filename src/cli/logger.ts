@@ -109,7 +109,7 @@ function jsonLine(at: Date, level: LogLevel, message: string, fields: LogFields)
     ['msg', message],
     ['time', nanoseconds(at)],
   ]
-  return `${JSON.stringify(Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1))))}\n`
+  return `${quotedText(Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1))))}\n`
 }
 
 function nanoseconds(at: Date): string {
@@ -137,5 +137,12 @@ const PLAIN = /^[a-zA-Z0-9\-._/@^+]+$/
 
 /** Values with other characters are quoted as Go's %q does. */
 function quoted(value: string): string {
-  return PLAIN.test(value) ? value : JSON.stringify(value)
+  return PLAIN.test(value) ? value : quotedText(value)
+}
+
+/** JSON leaves these as they are, and terminals obey them. */
+const CONTROL = /[\x7f-\x9f]/g
+
+function quotedText(value: unknown): string {
+  return JSON.stringify(value).replace(CONTROL, (character) => `\\u00${character.charCodeAt(0).toString(16)}`)
 }

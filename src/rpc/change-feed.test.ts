@@ -30,7 +30,7 @@ function server(offers: {
   return { asked, calls }
 }
 
-async function follow({ asked, calls }: ReturnType<typeof server>, preferPolling = false) {
+async function follow({ asked, calls }: ReturnType<typeof server>, pollOnly = false) {
   const news: News[] = []
   const waits: number[] = []
   const wait = async (ms: number) => {
@@ -38,7 +38,7 @@ async function follow({ asked, calls }: ReturnType<typeof server>, preferPolling
   }
   let end = ''
   try {
-    const feed = changeFeed(calls, { preferPolling, wait, signal: new AbortController().signal })
+    const feed = changeFeed(calls, { pollOnly, wait, signal: new AbortController().signal })
     for await (const { bundle: b, entries } of feed) news.push({ bundle: b, entries })
   } catch (error) {
     end = (error as StatusError).code
@@ -66,7 +66,10 @@ test('where there is none the server is asked from cursor to cursor, at its pace
 
 test('over HTTP asking comes first', async () => {
   expect((await follow(server({ watch: [bundle], poll: [bundle] }), true)).asked).toEqual(['poll ', 'poll c1'])
-  expect((await follow(server({ watch: [bundle] }), true)).asked).toEqual(['poll ', 'watch'])
+})
+
+test('over HTTP there is no falling back to a stream, which nobody signs', async () => {
+  expect(await follow(server({ watch: [bundle] }), true)).toMatchObject({ asked: ['poll '], end: 'UNIMPLEMENTED' })
 })
 
 test('a server without either says so', async () => {

@@ -16,8 +16,11 @@ export interface FeedCalls {
 }
 
 export interface FeedOptions {
-  /** Ask again and again instead of holding a stream open, as is better over HTTP, where something between may keep back streams. */
-  readonly preferPolling: boolean
+  /**
+   * Ask again and again and never hold a stream open, as over HTTP: there something between may keep back a stream, and answers alone are
+   * signed.
+   */
+  readonly pollOnly: boolean
   /** Waits that long, less if the signal aborts. */
   readonly wait: (ms: number, signal: AbortSignal) => Promise<void>
   readonly signal: AbortSignal
@@ -34,18 +37,14 @@ const LONGEST_PAUSE_MS = 60_000
  * @throws StatusError UNIMPLEMENTED if it offers none
  */
 export async function* changeFeed(calls: FeedCalls, options: FeedOptions): AsyncGenerator<News> {
-  const ways = [watched, polled]
-  if (options.preferPolling) ways.reverse()
-  try {
-    yield* ways[0]!(calls, options)
-  } catch (error) {
-    if (!(error instanceof StatusError && error.code === 'UNIMPLEMENTED')) throw error
-    yield* ways[1]!(calls, options)
+  if (!options.pollOnly) {
+    try {
+      return yield* calls.watch(options.signal)
+    } catch (error) {
+      if (!(error instanceof StatusError && error.code === 'UNIMPLEMENTED')) throw error
+    }
   }
-}
-
-async function* watched(calls: FeedCalls, { signal }: FeedOptions): AsyncGenerator<News> {
-  yield* calls.watch(signal)
+  yield* polled(calls, options)
 }
 
 async function* polled(calls: FeedCalls, { wait, signal }: FeedOptions): AsyncGenerator<News> {
@@ -57,6 +56,9 @@ async function* polled(calls: FeedCalls, { wait, signal }: FeedOptions): AsyncGe
     if (news.pollAgainMs > 0) await wait(Math.min(news.pollAgainMs, LONGEST_PAUSE_MS), signal)
   }
 }
+
+/** A server that offers no news is asked again after this time: it may be another one by then. */
+export const ABSENT_FEED_MS = 10 * 60_000
 
 /** How long a call of `poll` may take. */
 export const POLL_TIMEOUT_MS = WAIT_MS + 15_000

@@ -20,7 +20,7 @@ function upstream(answers: Answers) {
     async *serverStream() {
       throw new StatusError('UNIMPLEMENTED', 'not here')
     },
-    preferPolling: false,
+    pollOnly: false,
     async close() {},
   }
   const wait = (_: number, signal: AbortSignal) =>

@@ -13,7 +13,7 @@ import { equalBytes } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { UpstreamAuthority, UpstreamBundle, UpstreamX509Ca } from '../core/plugin.ts'
-import { changeFeed, POLL_TIMEOUT_MS } from '../rpc/change-feed.ts'
+import { ABSENT_FEED_MS, changeFeed, POLL_TIMEOUT_MS } from '../rpc/change-feed.ts'
 import type { MessageType } from '../rpc/method.ts'
 
 interface RemoteMethod<Req, Res> {
@@ -35,7 +35,7 @@ export interface UpstreamServer {
     options: { readonly signal: AbortSignal },
   ): AsyncIterable<Res>
   /** True over HTTP: see changeFeed. */
-  readonly preferPolling: boolean
+  readonly pollOnly: boolean
   close(): Promise<void>
 }
 
@@ -144,11 +144,14 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
           poll: (request: PollRequest, until: AbortSignal) =>
             server.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
         }
-        const feed = changeFeed(calls, { preferPolling: server.preferPolling, wait, signal })
+        const feed = changeFeed(calls, { pollOnly: server.pollOnly, wait, signal })
         for await (const change of feed) if (change.bundle) lookNow()
       } catch (error) {
-        // A SPIRE server does not know this call: then polling is all there is.
-        if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') return
+        // A SPIRE server does not know this call: then polling is all there is, until it is another server.
+        if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') {
+          await wait(ABSENT_FEED_MS, signal)
+          continue
+        }
         if (!signal.aborted) log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
       }
       await wait(pollIntervalMs, signal)

@@ -202,15 +202,10 @@ async function endError({ body }: Answer, contentType: string): Promise<StatusEr
  * which would drop its identity if it were told that it is banned.
  */
 function unsigned(error: StatusError): StatusError {
-  return RETRYABLE.has(error.code) ? error : new StatusError('UNAVAILABLE', `unsigned answer: ${error.message}`)
+  return error.code === 'UNAVAILABLE'
+    ? error
+    : new StatusError('UNAVAILABLE', `unsigned answer: ${error.message}`, { cause: error })
 }
-
-const RETRYABLE: ReadonlySet<string> = new Set([
-  'UNAVAILABLE',
-  'UNIMPLEMENTED',
-  'RESOURCE_EXHAUSTED',
-  'DEADLINE_EXCEEDED',
-])
 
 /** A stream in both directions, carried by one request after the other. */
 class Exchange<Req, Res> {

@@ -52,7 +52,7 @@ export async function connectUpstreamSpire(options: UpstreamSpireOptions): Promi
         await identity.ready()
         yield* channel.serverStream(method, request, call)
       },
-      preferPolling: channel.overHttp ?? false,
+      pollOnly: channel.overHttp ?? false,
       async close() {
         stop.abort()
         channel.close()
