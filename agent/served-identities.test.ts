@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
@@ -14,8 +11,8 @@ import {
   X509SVIDResponse,
 } from '../proto/spiffe/workload.ts'
 import type { Bundle } from '../src/core/bundle.ts'
-import { parseCertificate, parseCertificates } from '../src/core/certificate.ts'
-import { hex, utf8 } from '../src/core/der.ts'
+import { parseCertificates } from '../src/core/certificate.ts'
+import { hex } from '../src/core/der.ts'
 import type { Entry, EntryFields } from '../src/core/entry.ts'
 import { StatusError } from '../src/core/error.ts'
 import { jwtSigner, parseJwt } from '../src/core/jwt-svid.ts'
@@ -24,19 +21,14 @@ import { verifyPath } from '../src/core/path-validation.ts'
 import { selectorText } from '../src/core/selector.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
-import { serialDecimal } from '../src/core/x509-svid.ts'
-import { memoryKeyManager } from '../src/plugins/keymanager/memory.ts'
 import { generateSigner, importSigner, nodeVerifier } from '../src/plugins/signer.ts'
 import { bindService } from '../src/rpc/invoke.ts'
 import type { MessageType } from '../src/rpc/method.ts'
 import { selfSignCa } from '../src/server/ca.ts'
+import { AGENT_ID, startAgent } from '../test/support/agent.ts'
 import { PLAIN_ENTRY } from '../test/support/entry.ts'
-import { inProcessChannel } from '../test/support/in-process-channel.ts'
-import { ANONYMOUS, incoming, LOCAL, TD, testServer } from '../test/support/server.ts'
+import { incoming, LOCAL, TD, testServer } from '../test/support/server.ts'
 import { makeCertificate } from '../test/support/x509.ts'
-import { Agent } from './agent.ts'
-import type { ConnectOptions } from './server-connection.ts'
-import { StateFile } from './state.ts'
 import { WORKLOAD_API } from './workload-api.ts'
 import { workloadPipeline } from './workload-pipeline.ts'
 
@@ -50,7 +42,6 @@ const ENTRY_IDS = ['e1', 'e2', 'e3']
 const PATHS = ['admin', 'guest', 'web']
 const WORKLOADS = [['u:1'], ['u:2'], ['u:1', 'g:1'], ['u:1', 'u:2', 'g:1']]
 const FOREIGN = [parseTrustDomainName('one.org'), parseTrustDomainName('two.org')]
-const PARENT = parseSpiffeId('spiffe://example.org/spire/agent/join_token/token')
 
 const fields = fc.record({
   spiffeId: fc.constantFrom(...PATHS).map((path) => parseSpiffeId(`spiffe://example.org/${path}`)),
@@ -102,9 +93,8 @@ const step = fc.oneof(
 type Change = typeof change extends fc.Arbitrary<infer T> ? T : never
 
 async function setUp() {
-  const folder = mkdtempSync(join(tmpdir(), 'served-'))
   const server = await testServer()
-  const { store, clock, service, deps } = server
+  const { store, clock, deps } = server
   /** By DNS name, all states of entries that ever were on the server. */
   const states = new Map<string, Pick<EntryFields, 'spiffeId' | 'selectors'>>()
   const fresh = (wanted: Pick<EntryFields, 'spiffeId' | 'selectors'>) => {
@@ -159,57 +149,12 @@ async function setUp() {
       jwtAuthorities: [...bundle.jwtAuthorities.slice(0, -1).flatMap(change), ...bundle.jwtAuthorities.slice(-1)],
     }))
   await rotate()
-  await store.joinTokens.create({ value: 'token', expiresAt: clock.ms / 1000 + 600 })
   const meanwhile: (readonly Change[])[] = []
-  const connect = async ({ identity }: ConnectOptions) => {
-    const leaf = identity && parseCertificate(identity.chain[0]!)
-    return inProcessChannel(service, {
-      peer: () =>
-        leaf
-          ? {
-              via: 'x509',
-              address: '192.0.2.2:1',
-              spiffeId: parseSpiffeId(leaf.uris[0]!),
-              serialNumber: serialDecimal(leaf.serial),
-              expiresAt: leaf.notAfter,
-            }
-          : ANONYMOUS,
-      onTheWay: async () => {
-        for (const one of meanwhile.shift() ?? []) await make(one)
-      },
-    })
-  }
-  const stop = new AbortController()
-  const agent = await Agent.start(
-    {
-      options: {
-        trustDomain: TD,
-        version: '1',
-        insecureBootstrap: true,
-        syncIntervalMs: 5_000,
-        useSyncAuthorizedEntries: true,
-        x509CacheSize: 100,
-        jwtCacheSize: 100,
-        jwtHitTimeoutMs: 1_000,
-        availabilityTargetSeconds: 0,
-        workloadKeyType: 'ec-p256',
-      },
-      state: await StateFile.open(folder, async () => {}),
-      keyManager: memoryKeyManager(),
-      nodeAttestor: {
-        name: 'join_token',
-        begin: async () => ({ payload: utf8('token'), respond: () => Promise.reject(new Error('no challenge')) }),
-      },
-      bootstrapRoots: () => Promise.reject(new Error('not asked for')),
-      newWorkloadKey: generateSigner,
-      connect,
-      verify: nodeVerifier(),
-      clock,
-      random: () => 0.5,
-      log: silentLog,
+  const agent = await startAgent(server, {
+    onTheWay: async () => {
+      for (const one of meanwhile.shift() ?? []) await make(one)
     },
-    stop.signal,
-  )
+  })
 
   /** Makes a change on the server; one that is refused there changes nothing. */
   async function make(wanted: Change): Promise<void> {
@@ -217,7 +162,7 @@ async function setUp() {
     try {
       if (wanted.do === 'create' || wanted.do === 'again') {
         if (wanted.do === 'again') await store.entries.delete(wanted.id)
-        const entry = { ...PLAIN_ENTRY, ...wanted.fields, ...fresh(wanted.fields), id: wanted.id, parentId: PARENT }
+        const entry = { ...PLAIN_ENTRY, ...wanted.fields, ...fresh(wanted.fields), id: wanted.id, parentId: AGENT_ID }
         await store.entries.create([entry], now)
       } else if (wanted.do === 'update')
         await store.entries.update(wanted.id, { ...wanted.fields, ...fresh(wanted.fields) } as Partial<EntryFields>)
@@ -380,9 +325,7 @@ async function setUp() {
     async end() {
       for (const one of streams) one.stop()
       await Promise.all(streams.map(({ done }) => done))
-      stop.abort()
       await store.close()
-      rmSync(folder, { recursive: true })
     },
   }
 }

@@ -5,6 +5,7 @@ import { silentLog } from '../src/core/log.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
+import { AGENT_ID } from '../test/support/agent.ts'
 import { PLAIN_ENTRY } from '../test/support/entry.ts'
 import { inProcessChannel } from '../test/support/in-process-channel.ts'
 import { TD, testServer } from '../test/support/server.ts'
@@ -12,7 +13,7 @@ import { makeCertificate } from '../test/support/x509.ts'
 import { type SyncResult, synchronise } from './sync.ts'
 
 const ONE = parseTrustDomainName('one.org')
-const AGENT = parseSpiffeId('spiffe://example.org/spire/agent/join_token/token')
+const GET_BUNDLE = '/spire.api.server.bundle.v1.Bundle/GetBundle'
 const GET_FEDERATED = '/spire.api.server.bundle.v1.Bundle/GetFederatedBundle'
 
 const bundle = async (name: string): Promise<Bundle> => ({
@@ -29,7 +30,7 @@ async function setUp() {
   const { service, store, clock } = await testServer()
   const now = clock.ms / 1000
   await store.nodes.recordAttestation({
-    id: AGENT,
+    id: AGENT_ID,
     attestationType: 'join_token',
     serialNumber: '1',
     expiresAt: now + 3600,
@@ -37,14 +38,14 @@ async function setUp() {
     selectors: [],
   })
   await store.bundles.set(await bundle('first'))
-  const fields = { ...PLAIN_ENTRY, spiffeId: parseSpiffeId('spiffe://example.org/w'), parentId: AGENT }
+  const fields = { ...PLAIN_ENTRY, spiffeId: parseSpiffeId('spiffe://example.org/w'), parentId: AGENT_ID }
   await store.entries.create(
     [{ ...fields, id: 'e', selectors: [{ type: 'u', value: '1' }], federatesWith: [ONE] }],
     now,
   )
   const meanwhile: ((path: string) => Promise<void>)[] = []
   const channel = inProcessChannel(service, {
-    peer: () => ({ via: 'x509', address: '192.0.2.2:1', spiffeId: AGENT, serialNumber: '1', expiresAt: now + 3600 }),
+    peer: () => ({ via: 'x509', address: '192.0.2.2:1', spiffeId: AGENT_ID, serialNumber: '1', expiresAt: now + 3600 }),
     onTheWay: async (path) => {
       for (const work of meanwhile) await work(path)
     },
@@ -112,4 +113,18 @@ test('a page of revisions that comes in the place of entries ends the sync', asy
   await expect(
     synchronise(odd, NOTHING, { trustDomain: TD, useSyncAuthorizedEntries: true, log: silentLog }),
   ).rejects.toThrow('entries changed while they were read')
+})
+
+test.each([GET_BUNDLE, GET_FEDERATED])('the bundle of another trust domain is no answer to %s', async (path) => {
+  const { channel } = await setUp()
+  const odd: GrpcChannel = {
+    ...channel,
+    async unary(method, request, options) {
+      const answer = await channel.unary(method, request, options)
+      return method.path === path ? { ...answer, trustDomain: 'elsewhere.org' } : answer
+    },
+  }
+  await expect(
+    synchronise(odd, NOTHING, { trustDomain: TD, useSyncAuthorizedEntries: true, log: silentLog }),
+  ).rejects.toThrow('the server sent the bundle of "elsewhere.org" instead of the one of')
 })

@@ -73,3 +73,26 @@ test('following tells WIT keys too, and news of them alone', async () => {
   stop.abort()
   expect(updates.map(({ witAuthorities }) => witAuthorities!.map(({ keyId }) => keyId))).toEqual([['a'], ['a', 'b']])
 })
+
+test.each([
+  ['another key', { publicKey: Uint8Array.of(2) }],
+  ['another end', { expiresAt: 120 }],
+  ['its taint', { tainted: true }],
+])('a key of the upstream with %s under the same id is news', async (_title, change) => {
+  const bundle: WireBundle = { ...WireBundle.decode(new Uint8Array(0)), jwtAuthorities: [key('a')] }
+  const plugin = upstream({
+    GetBundle: () => WireBundle.encode(bundle).finish(),
+    PublishWITAuthority: () => PublishWITAuthorityResponse.encode({ witAuthorities: [] }).finish(),
+  })
+  const stop = new AbortController()
+  const updates: UpstreamBundle[] = []
+  for await (const update of plugin.follow!(stop.signal)) {
+    updates.push(update)
+    if (updates.length === 2) break
+    bundle.jwtAuthorities = [{ ...key('a'), ...change }]
+    // Looks again at once, without waiting for its turn.
+    setImmediate(() => plugin.publishWitKey!(key('b')))
+  }
+  stop.abort()
+  expect(updates[1]!.jwtAuthorities).toEqual([{ ...key('a'), ...change }])
+})

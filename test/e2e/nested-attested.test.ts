@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { freePort } from '../../examples/nested/free-ports.ts'
-import { Cluster, eventually, exitCode, type ServerFiles, spiffe } from '../support/cluster.ts'
+import { Cluster, eventually, exitCode, type ServerFiles, spiffe, UID } from '../support/cluster.ts'
 
 // Nested servers without an agent beside them: each attests to the root by itself.
 
@@ -68,9 +68,16 @@ test('an entry that comes later is enough', async () => {
   )
   const starting = cluster.startServer(nested)
   await eventually(async () => expect(cluster.log('nested-late')).toContain('Waiting for a downstream entry'))
-  await cluster.entry(root, 'late/node', 'late/server', '-downstream')
+  const entry = await cluster.entry(root, 'late/node', 'late/server', '-downstream')
   await starting
   expect(await cluster.must(nested, 'bundle', 'show')).toBe(await cluster.must(root, 'bundle', 'show'))
+  // One that is not for servers any more is let go of.
+  const selector = `unix:uid:${UID}`
+  const now = ['-parentID', spiffe('late/node'), '-spiffeID', spiffe('late/workload'), '-selector', selector]
+  await cluster.must(root, 'entry', 'update', '-entryID', entry, ...now)
+  await eventually(async () =>
+    expect(cluster.log('nested-late').split('Waiting for a downstream entry')).toHaveLength(3),
+  )
 }, 60_000)
 
 test.each([

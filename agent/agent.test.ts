@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest'
+import { parseCertificate } from '../src/core/certificate.ts'
+import { parseSpiffeId } from '../src/core/spiffe-id.ts'
+import { serialDecimal } from '../src/core/x509-svid.ts'
+import { memoryKeyManager } from '../src/plugins/keymanager/memory.ts'
+import { generateSigner } from '../src/plugins/signer.ts'
+import { AGENT_ID, emptyState, startAgent } from '../test/support/agent.ts'
+import { testServer } from '../test/support/server.ts'
+import { makeCertificate } from '../test/support/x509.ts'
+
+const OTHER_AGENT = parseSpiffeId('spiffe://example.org/spire/agent/join_token/other')
+const STRANGER = parseSpiffeId('spiffe://elsewhere.org/spire/agent/join_token/token')
+
+test('an agent renews its SVID at half its life, and is the same then', async () => {
+  const server = await testServer()
+  const agent = await startAgent(server)
+  const before = agent.identity
+  server.clock.ms += 1_900_000
+  await agent.rotateIfDue()
+  expect(agent.identity.spiffeId).toBe(AGENT_ID)
+  expect(agent.identity.chain).not.toEqual(before.chain)
+  await server.store.close()
+})
+
+test('an SVID of another agent, or for another key, is no renewal', async () => {
+  const server = await testServer()
+  const agent = await startAgent(server)
+  const before = agent.identity
+  server.clock.ms += 1_900_000
+  const { ca } = server.deps
+  const sign = ca.signAgentX509.bind(ca)
+  ca.signAgentX509 = (_, spki) => sign(OTHER_AGENT, spki)
+  await expect(agent.rotateIfDue()).rejects.toThrow(`the server renewed the agent's SVID as "${OTHER_AGENT}"`)
+  const { publicKey } = await generateSigner('ec-p256')
+  ca.signAgentX509 = (id) => sign(id, publicKey)
+  await expect(agent.rotateIfDue()).rejects.toThrow('the server signed an agent SVID for another key')
+  expect(agent.identity).toBe(before)
+  await server.store.close()
+})
+
+test('whoever attests an agent as one of another trust domain is not its server', async () => {
+  const server = await testServer()
+  const { ca } = server.deps
+  const sign = ca.signAgentX509.bind(ca)
+  ca.signAgentX509 = (_, spki) => sign(STRANGER, spki)
+  // Tried once: the time for more is over.
+  const onTheWay = async () => {
+    server.clock.ms += 61_000
+  }
+  await expect(startAgent(server, { onTheWay })).rejects.toThrow('the server is not of trust domain "example.org"')
+  await server.store.close()
+})
+
+test('an agent with the SVID of another trust domain in its data does not start', async () => {
+  const server = await testServer()
+  const [state, keyManager] = [await emptyState(), memoryKeyManager()]
+  const key = await keyManager.generateKey('agent-svid-A', 'ec-p256')
+  const root = await makeCertificate({ name: 'root', ca: true })
+  const issuedFor = async (id: string) =>
+    server.deps.ca.signAgentX509(parseSpiffeId(id), key.publicKey).then(({ chain }) => chain)
+  await state.save({ svid: await issuedFor(STRANGER), bundle: [root.der] })
+  await expect(startAgent(server, { state, keyManager })).rejects.toThrow(
+    `the stored SVID is of another trust domain: ${STRANGER}`,
+  )
+  // Its own is taken up.
+  const own = await issuedFor(AGENT_ID)
+  const { serial, notAfter } = parseCertificate(own[0]!)
+  await server.store.nodes.recordAttestation({
+    id: AGENT_ID,
+    attestationType: 'join_token',
+    serialNumber: serialDecimal(serial),
+    expiresAt: notAfter,
+    canReattest: false,
+    selectors: [],
+  })
+  await state.save({ svid: own })
+  const agent = await startAgent(server, { state, keyManager })
+  expect(agent.identity.chain).toEqual(own)
+  await server.store.close()
+})
