@@ -46,6 +46,38 @@ test('a workload without an entry gets nothing, and loses what it had when its e
   await stream.stop()
 }, 30_000)
 
+test('what would break the list of entries, or a certificate, is refused, and the agent goes on', async () => {
+  const { files, id } = await attested('steady')
+  const create = (name: string, ...more: string[]) =>
+    cluster.server(
+      server,
+      ...['entry', 'create', '-parentID', id, '-spiffeID', `spiffe://example.org/${name}`],
+      ...['-selector', `unix:uid:${process.getuid!()}`, ...more],
+    )
+  for (const [name, flag, value, reason] of [
+    ['past', '-entryExpiry', '-5', 'expiry is out of range'],
+    ['late', '-entryExpiry', '9007199254740991', 'expiry is out of range'],
+    ['named', '-dns', 'example.org\n', 'disallowed rune U+000A'],
+  ] as const) {
+    const { code, stdout, stderr } = await create(name, `${flag}=${value}`)
+    expect(code).toBe(1)
+    expect(stdout + stderr).toContain(reason)
+  }
+  expect(await create('after')).toMatchObject({ code: 0 })
+  const { stdout } = await cluster.server(server, 'entry', 'show', '-parentID', id)
+  // The other one is the alias that came with the agent's join token.
+  expect(
+    stdout
+      .match(/^SPIFFE ID .*$/gm)
+      ?.map((line) => line.slice(line.lastIndexOf('/') + 1))
+      .sort(),
+  ).toEqual(['after', 'steady'])
+  await eventually(async () => {
+    const fetched = await cluster.agent(files, 'api', 'fetch', 'x509')
+    if (!fetched.stdout.includes('spiffe://example.org/after')) throw new Error('not there yet')
+  })
+}, 30_000)
+
 test('a join token is good once', async () => {
   const token = await cluster.token(server, 'once')
   const first = cluster.agentFiles('first', server)
