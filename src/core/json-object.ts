@@ -25,15 +25,7 @@ function membersIn(value: unknown): number {
 
 /** Members that a valid JSON text writes down: colons outside of texts. */
 function colonsIn(json: string): number {
-  let count = 0
-  let quoted = false
-  for (let index = 0; index < json.length; index += 1) {
-    const unit = json.charCodeAt(index)
-    if (unit === 0x22) quoted = !quoted
-    else if (unit === 0x5c) index += 1
-    else if (unit === 0x3a && !quoted) count += 1
-  }
-  return count
+  return json.replace(/"[^"\\]*(?:\\.[^"\\]*)*"/g, '').split(':').length - 1
 }
 
 /** Whether a value that was parsed from JSON is an object, and no list. */
