@@ -6,6 +6,7 @@ import type { KeyType } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
 import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
 import type { VerifySignature } from '../src/core/public-key.ts'
+import { rememberingVerifier } from '../src/core/remembering-verifier.ts'
 import { trustDomainOf } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
@@ -60,6 +61,7 @@ const RETRY_TOTAL_MS = 60_000
 const ROTATION_CHECK_MS = 5_000
 const SIGN_INTERVAL_MS = 500
 const RESYNC_INTERVAL_MS = 1_000
+const REMEMBERED_SIGNATURES = 256
 const MAX_SYNC_BACKOFF_MS = 8 * 60_000
 const MAX_SIGN_BACKOFF_MS = 4 * 60_000
 
@@ -91,7 +93,9 @@ export class Agent {
     this.#deps = deps
     this.#signal = signal
     this.#identity = identity
-    const trust: SigningTrust = { bundle: () => this.#bundle, clock, verify: deps.verify }
+    // CA certificates between the root and the server's come with every SVID.
+    const verify = rememberingVerifier(deps.verify, REMEMBERED_SIGNATURES)
+    const trust: SigningTrust = { bundle: () => this.#bundle, clock, verify }
     this.#signing = new SvidSigning(
       deps.newWorkloadKey,
       options.workloadKeyType,

@@ -23,6 +23,7 @@ test('a good signature is checked once; another key, other data and bad signatur
   const signature = await signer.sign(bytes('data'))
   expect(await verify(key, scheme, bytes('data'), signature)).toBe(true)
   expect(await verify(key, scheme, bytes('data'), signature)).toBe(true)
+  expect(await verify(parsePublicKey(signer.publicKey), scheme, bytes('data'), signature)).toBe(true)
   expect(calls()).toBe(1)
   expect(await verify(key, scheme, bytes('datA'), signature)).toBe(false)
   expect(

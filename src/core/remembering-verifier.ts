@@ -12,7 +12,7 @@ interface Verified {
 
 /**
  * A verifier that remembers what it found good: the same token comes with every request of a client for as long as it lives, and
- * checking its signature is most of the work. Only an equal signature by the same key object over equal data is answered from memory;
+ * checking its signature is most of the work. Only an equal signature by an equal key over equal data is answered from memory;
  * what was found bad is checked again. Times and audiences are the caller's business and are never remembered.
  *
  * @param size signatures kept; the least recently used goes first
@@ -23,7 +23,8 @@ export function rememberingVerifier(verify: VerifySignature, size: number): Veri
     if (signature.length > MAX_SIGNATURE_BYTES) return verify(key, scheme, data, signature)
     const id = String.fromCharCode(...signature)
     const known = good.get(id)
-    if (known && known.key === key && known.scheme === scheme && equalBytes(known.data, data)) {
+    const sameKey = known?.key === key || (known && equalBytes(known.key.spki, key.spki))
+    if (known && sameKey && known.scheme === scheme && equalBytes(known.data, data)) {
       good.delete(id)
       good.set(id, known)
       return true
