@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { resolve } from 'node:path'
 import { expandEnv } from '../config/expand-env.ts'
 import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
@@ -9,6 +10,7 @@ import type { Log } from '../core/log.ts'
 import { NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
 import { CommandError } from './failure.ts'
 import { openLog, type ProcessLog } from './logger.ts'
+import { checkEnvironment } from './process-environment.ts'
 
 /**
  * Reads a configuration and turns it into options.
@@ -46,8 +48,9 @@ export function loadConfig<T>(
   }
 }
 
-/** @throws CommandError if this runtime is too old, or cannot keep what the configuration asks for */
+/** @throws CommandError if this runtime is too old, its environment opens it to others, or it cannot keep what the configuration asks for */
 export function checkRuntime(options: { readonly requirePqKem: boolean }): void {
+  checkEnvironment(process.env, process.execArgv)
   const unfit = unfitRuntime()
   if (unfit !== undefined) throw new CommandError(unfit)
   if (options.requirePqKem && PQ_GROUPS === undefined) throw new CommandError(NO_PQ_GROUPS)
@@ -86,10 +89,22 @@ export function tightenUmask(log: Log): void {
   log.warn(`Current umask ${octal(current)} is too permissive; setting umask ${octal(current | UMASK)}`)
 }
 
-/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. */
+/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. SIGUSR1 has SPIRE configure plugins anew; none of ours does that. */
 export function shutdownSignal(processLog: ProcessLog): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort(name))
+  if ('Deno' in globalThis) setTimeout(ignoreDebuggerSignal, DENO_GRACE_MS).unref()
+  else process.on('SIGUSR1', () => processLog.log.debug('No plugin can be reconfigured while it runs'))
   process.on('SIGUSR2', () => processLog.reopen())
   return controller.signal
+}
+
+/** Deno takes SIGUSR1 for its debugger half a second after the start, beside any listener. */
+const DENO_GRACE_MS = 1_000
+
+async function ignoreDebuggerSignal(): Promise<void> {
+  const { default: koffi } = await import('koffi')
+  const { SIGUSR1 } = constants.signals
+  const SIG_IGN = 1
+  koffi.load(null).func('intptr_t signal(int number, intptr_t handler)')(SIGUSR1, SIG_IGN)
 }

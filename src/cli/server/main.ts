@@ -1,5 +1,8 @@
 import type { CommandRows } from '../commands.ts'
 
+// First of all: while nobody listens for it, SIGUSR1 opens Node's debugger to every user of the machine, and ends Deno and Bun.
+if (process.argv[2] === 'run') process.on('SIGUSR1', () => {})
+
 type Authorities = typeof import('./authority.ts')['authorities']
 
 const authority = (words: keyof Authorities, synopsis: string): CommandRows => ({
