@@ -1,8 +1,8 @@
-import { closeSync, fchmodSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { posix } from 'node:path'
+import { createPrivate } from '../plugins/replace-file.ts'
 import { CommandError, fileError } from './failure.ts'
 
-const PRIVATE = 0o600
 const PUBLIC = 0o644
 
 /** Go's `filepath.Join`: parts with single slashes, `.` and `..` resolved; empty parts do not count. */
@@ -12,11 +12,11 @@ export function joinPath(...parts: readonly string[]): string {
 }
 
 /**
- * Writes a file that only its owner may read, whatever it was before.
+ * Writes a file that only its owner may read, whatever was there before: a secret must land in no file that others can read.
  * @throws CommandError `<what>: open ...`, or without `what` just `open ...`
  */
 export function writePrivate(path: string, data: string, what?: string): void {
-  write(path, data, PRIVATE, what)
+  write(path, data, what, createPrivate)
 }
 
 /**
@@ -24,20 +24,18 @@ export function writePrivate(path: string, data: string, what?: string): void {
  * @throws CommandError `<what>: open ...`, or without `what` just `open ...`
  */
 export function writePublic(path: string, data: string, what?: string): void {
-  write(path, data, PUBLIC, what)
+  write(path, data, what, () => openSync(path, 'w', PUBLIC))
 }
 
-function write(path: string, data: string, mode: number, what: string | undefined): void {
+function write(path: string, data: string, what: string | undefined, openFile: (path: string) => number): void {
   let file: number
   try {
-    file = openSync(path, 'w', mode)
+    file = openFile(path)
   } catch (error) {
     const { message } = fileError(error, 'open', path) as Error
     throw new CommandError(what === undefined ? message : `${what}: ${message}`, { cause: error })
   }
   try {
-    // A file that was there keeps its mode when opened; a secret must not land in one that others can read.
-    if (mode === PRIVATE) fchmodSync(file, PRIVATE)
     writeFileSync(file, data)
   } finally {
     closeSync(file)

@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs'
-import { constants } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { expandEnv } from '../config/expand-env.ts'
 import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
@@ -7,7 +6,7 @@ import { ConfigError } from '../config/hcl.ts'
 import type { LoggingOptions } from '../config/logging.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
-import { NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
+import { DENO_GRACE_MS, ignoreDebuggerSignal, NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
 import { CommandError } from './failure.ts'
 import { openLog, type ProcessLog } from './logger.ts'
 import { checkEnvironment } from './process-environment.ts'
@@ -75,6 +74,15 @@ export function logCrash(log: Log, message: string, error: unknown): void {
   if (error instanceof CommandError) for (const hint of error.hints) log.error(hint)
 }
 
+/** Warns of a directory in which others may put files of their own, or take ours away. */
+export function warnIfShared(directory: string, what: string, log: Log): void {
+  const found = statSync(directory, { throwIfNoEntry: false })
+  if (found && (found.mode & 0o002) !== 0)
+    log.warn(`The directory of the ${what} may be written by everybody: give it a directory of its own`, {
+      dir: directory,
+    })
+}
+
 const UMASK = 0o027
 
 /** Takes rights away from others than owner and group, if the process came with a more generous umask. */
@@ -97,14 +105,4 @@ export function shutdownSignal(processLog: ProcessLog): AbortSignal {
   else process.on('SIGUSR1', () => processLog.log.debug('No plugin can be reconfigured while it runs'))
   process.on('SIGUSR2', () => processLog.reopen())
   return controller.signal
-}
-
-/** Deno takes SIGUSR1 for its debugger half a second after the start, beside any listener. */
-const DENO_GRACE_MS = 1_000
-
-async function ignoreDebuggerSignal(): Promise<void> {
-  const { default: koffi } = await import('koffi')
-  const { SIGUSR1 } = constants.signals
-  const SIG_IGN = 1
-  koffi.load(null).func('intptr_t signal(int number, intptr_t handler)')(SIGUSR1, SIG_IGN)
 }

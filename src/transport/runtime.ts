@@ -1,3 +1,5 @@
+import { constants } from 'node:os'
+
 // Where runtimes differ for whoever speaks TLS or listens. Everything else of node: works on all of them as on Node.
 
 /** The oldest that the tests ran on. Before 2.9 Deno asks clients for no certificate. */
@@ -28,3 +30,14 @@ export const PQ_GROUPS: string | undefined = process.versions.deno
 
 export const NO_PQ_GROUPS =
   'require_pq_kem cannot be kept on Deno, whose TLS takes no list of key exchanges: use Node.js or Bun'
+
+/** Deno takes SIGUSR1 for its debugger half a second after the start, beside any listener. */
+export const DENO_GRACE_MS = 1_000
+
+/** Has the whole process ignore SIGUSR1, listeners included. */
+export async function ignoreDebuggerSignal(): Promise<void> {
+  const { default: koffi } = await import('koffi')
+  const { SIGUSR1 } = constants.signals
+  const SIG_IGN = 1
+  koffi.load(null).func('intptr_t signal(int number, intptr_t handler)')(SIGUSR1, SIG_IGN)
+}

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { PluginConfig } from '../../config/plugins.ts'
 import { StatusError } from '../../core/error.ts'
@@ -7,6 +7,7 @@ import { joinTokenAttestor } from '../../plugins/agent-nodeattestor/join_token.t
 import { x509PopAgentAttestor, x509PopFiles } from '../../plugins/agent-nodeattestor/x509pop.ts'
 import { diskKeyManager } from '../../plugins/keymanager/disk.ts'
 import { memoryKeyManager } from '../../plugins/keymanager/memory.ts'
+import { writePrivateFile } from '../../plugins/replace-file.ts'
 import { unixAttestor } from '../../plugins/workloadattestor/unix.ts'
 import { type PluginMakers, PluginSet, textOf, withoutData } from '../plugin-set.ts'
 
@@ -29,7 +30,7 @@ const keyManagers: PluginMakers<KeyManager> = {
     const path = resolve(directory)
     mkdirSync(path, { recursive: true, mode: 0o700 })
     const probe = join(path, '.probe')
-    writeFileSync(probe, '')
+    writePrivateFile(probe, '')
     rmSync(probe)
     return diskKeyManager(join(path, 'keys.json'))
   },

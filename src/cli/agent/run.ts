@@ -31,6 +31,7 @@ import {
   openProcessLog,
   shutdownSignal,
   tightenUmask,
+  warnIfShared,
 } from '../process-setup.ts'
 import { serverConnections } from '../server-connections.ts'
 import { VERSION } from '../version.ts'
@@ -62,6 +63,8 @@ export const command = defineCommand({
     const socketDirectory = dirname(resolve(options.socketPath))
     log.info('Creating spire agent UDS directory', { dir: socketDirectory })
     mkdirSync(socketDirectory, { recursive: true, mode: 0o755 })
+    warnIfShared(socketDirectory, 'socket', log)
+    warnIfShared(resolve(options.dataDir), 'data', log)
     tightenUmask(log)
     const signal = shutdownSignal(processLog)
     try {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
 import { mkdirSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { readServerConfig, type ServerOptions } from '../../config/server.ts'
 import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
@@ -29,6 +30,7 @@ import {
   openProcessLog,
   shutdownSignal,
   tightenUmask,
+  warnIfShared,
 } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
@@ -87,6 +89,8 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
   requireUsablePlugins(options.plugins, trustDomain)
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 })
+  warnIfShared(options.dataDir, 'data', log)
+  warnIfShared(dirname(resolve(options.socketPath)), 'socket', log)
 
   // Storage, keys and who signs us.
   const trust: { roots?: Trust['roots'] } = {}
