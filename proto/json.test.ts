@@ -44,6 +44,21 @@ test('every method that is served has a JSON form', () => {
   expect(without).toEqual(['/grpc.health.v1.Health/List'])
 })
 
+test('no message nests in itself but those of google.protobuf.Struct, which alone count their depth', () => {
+  const nests = new Set<string>()
+  const visit = (message: DescMessage, above: readonly string[]): void => {
+    if (above.includes(message.typeName)) nests.add(message.typeName)
+    else {
+      for (const { message: inner } of message.fields) if (inner) visit(inner, [...above, message.typeName])
+      for (const field of message.fields) {
+        if (field.fieldKind === 'map' && field.mapKind === 'message') visit(field.message, [...above, message.typeName])
+      }
+    }
+  }
+  for (const type of types) if (type.kind === 'message') visit(type, [])
+  expect([...nests].sort()).toEqual(['ListValue', 'Struct', 'Value'].map((name) => `google.protobuf.${name}`))
+})
+
 /** Values of a scalar, edges of its range more often. */
 function scalar(type: ScalarType): fc.Arbitrary<unknown> {
   if (type === ScalarType.BOOL) return fc.boolean()
