@@ -103,7 +103,10 @@ export interface NodeStore {
    * @throws PERMISSION_DENIED if the node is banned by then
    */
   recordAttestation(node: Omit<AttestedNode, 'newSerialNumber' | 'newExpiresAt' | 'agentVersion'>): Promise<void>
-  /** Stores the serial of a renewed SVID; the present one stays good until the new one is used. @throws NOT_FOUND */
+  /**
+   * Stores the serial of a renewed SVID; the present one stays good until the new one is used.
+   * @throws NOT_FOUND, PERMISSION_DENIED if the node is banned by then
+   */
   recordRenewal(id: SpiffeId, newSerialNumber: string, newExpiresAt: EpochSeconds): Promise<void>
   /** Makes the pending serial the current one, if it still is `newSerialNumber`. @returns whether it did */
   activateRenewal(id: SpiffeId, newSerialNumber: string): Promise<boolean>

@@ -225,3 +225,30 @@ test('no bytes make a method fail in another way than with a status', async () =
     { numRuns: 300 },
   )
 })
+
+test('an SVID that ended while its connection was open gives no rights any more', async () => {
+  const CREATE = '/spire.api.server.entry.v1.Entry/BatchCreateEntry'
+  const PUBLISH = '/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority'
+  await server.store.entries.create(
+    [
+      { ...PLAIN_ENTRY, id: '', admin: true },
+      { ...PLAIN_ENTRY, id: '', downstream: true },
+    ].map((entry, index) => ({
+      ...entry,
+      spiffeId: spiffeId(TD, '/ending'),
+      parentId: agentId,
+      selectors: [{ type: 'unix', value: `uid:${index}` }],
+    })),
+    AT,
+  )
+  const caller = { ...identified('/ending'), expiresAt: AT + 10 } as Peer
+  const before = server.clock.ms
+  try {
+    server.clock.ms = (AT + 10) * 1000
+    for (const path of [CREATE, PUBLISH]) expect(await rejection(verdict(path, caller))).toBe('OK')
+    server.clock.ms += 1
+    for (const path of [CREATE, PUBLISH]) expect(await rejection(verdict(path, caller))).toMatch(/^PERMISSION_DENIED/)
+  } finally {
+    server.clock.ms = before
+  }
+})

@@ -106,6 +106,11 @@ async function authorizeById(
   logger: { readonly log: Log },
 ): Promise<Verdict> {
   const spiffeId = peer.spiffeId
+  // A connection may be older than what its maker is still entitled to. Agents are told so that they know what to do.
+  if (peer.via === 'x509' && deps.clock.nowMs() > peer.expiresAt * 1000) {
+    logger.log.error(who.has('agent') ? 'Agent SVID is expired' : 'SVID is expired')
+    throw denied(path, logger, who.has('agent') ? Reason.AGENT_EXPIRED : undefined)
+  }
   if (who.has('admin') && deps.adminIds.has(spiffeId)) {
     return { caller: { kind: 'admin', name: spiffeId }, as: 'admin', via: 'config' }
   }
@@ -146,10 +151,6 @@ async function agentRefusal(
   peer: SvidPeer,
   logger: { readonly log: Log },
 ): Promise<Reason | undefined> {
-  if (deps.clock.nowMs() > peer.expiresAt * 1000) {
-    logger.log.error('Agent SVID is expired')
-    return Reason.AGENT_EXPIRED
-  }
   const indexed = await deps.nodes.get(peer.spiffeId)
   if (indexed !== undefined && indexed.serialNumber !== '' && indexed.serialNumber === peer.serialNumber)
     return undefined

@@ -1,5 +1,6 @@
 import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session } from 'node:http2'
 import type { Duplex } from 'node:stream'
+import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
@@ -10,6 +11,8 @@ import { type CallContext, ServerCall } from './grpc-server-call.ts'
 
 export interface GrpcServerOptions {
   readonly service: BoundService
+  /** Says when the certificate of a peer has ended; default the system's. */
+  readonly clock?: Clock
   readonly log: Log
   /** Longest request message, bytes; default 4 MiB as grpc-go. */
   readonly maxMessageBytes?: number
@@ -104,6 +107,11 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     connection.timers.push(preface)
     session.once('remoteSettings', () => clearTimeout(preface))
     if (options.maxConnectionAgeMs !== undefined) limitAge(connection, options.maxConnectionAgeMs, options)
+    // What was open with a certificate does not outlive it, whatever it waits for.
+    if (peer.via === 'x509') {
+      const leftMs = peer.expiresAt * 1000 - (options.clock ?? systemClock).nowMs()
+      if (leftMs <= MAX_TIMER_MS) connection.timers.push(setTimeout(() => cut(connection), Math.max(0, leftMs)).unref())
+    }
   }
 
   const close = async (graceMs = 10_000): Promise<void> => {
@@ -134,6 +142,9 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     },
   }
 }
+
+/** setTimeout's longest. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 interface Connection {
   readonly session: ServerHttp2Session

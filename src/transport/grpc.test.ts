@@ -80,6 +80,7 @@ let server: GrpcServer
 let unix: Listener
 let tls: TlsListener
 let channel: GrpcChannel
+let endOfCertificate = 4_000_000_000
 let identity: TlsIdentity
 let clientIdentity: TlsIdentity
 
@@ -109,7 +110,7 @@ beforeAll(async () => {
     log: silentLog,
     verifyPeer: async ([leaf]) => {
       if (!Buffer.from(leaf!).equals(clientIdentity.certificates[0]!)) throw new Error('unknown client')
-      return { spiffeId: 'spiffe://example.org/client' as never, serialNumber: '7', expiresAt: 1 }
+      return { spiffeId: 'spiffe://example.org/client' as never, serialNumber: '7', expiresAt: endOfCertificate }
     },
     onConnection: (socket, peer) => server.accept(socket, peer),
   })
@@ -388,7 +389,7 @@ test('a call is served beside a thousand open connections, and after their abrup
       return new Promise<typeof socket>((resolve) => socket.once('connect', () => resolve(socket)))
     }),
   )
-  await expect.poll(() => server.connectionCount).toBeGreaterThanOrEqual(count + 1)
+  await expect.poll(() => server.connectionCount, { timeout: 10_000 }).toBeGreaterThanOrEqual(count + 1)
   await channel.unary(method('Unary'), bytes(0))
   for (const [index, socket] of sockets.entries()) {
     if (index % 2) socket.write('garbage that is no preface')
@@ -439,4 +440,15 @@ test('a connection that sends nothing is dropped', async () => {
   await new Promise((resolve) => silent.once('close', resolve).resume())
   await listener.close()
   await strict.close(100)
+})
+
+test('a connection ends with the certificate that opened it', async () => {
+  endOfCertificate = Math.floor(Date.now() / 1000) - 1
+  const late = await connect({
+    target: `dns:///127.0.0.1:${tls.port}`,
+    tls: { identity: () => clientIdentity, verifyServer: () => {} },
+  })
+  await expect(late.unary(method('Unary'), bytes(0))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  late.close()
+  endOfCertificate = 4_000_000_000
 })

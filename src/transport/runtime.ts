@@ -28,6 +28,26 @@ export const PQ_GROUPS: string | undefined = process.versions.deno
     ? 'X25519MLKEM768'
     : 'X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024'
 
+/**
+ * Key exchanges that TLS takes otherwise, the first preferred: as Go, so none over finite fields. Deno's rustls takes no list, and has no
+ * others than these.
+ */
+export const GROUPS = `${process.versions.bun ? 'X25519MLKEM768' : 'X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024'}:X25519:P-256:P-384:P-521`
+
+/**
+ * Cipher suites: authenticated ones with forward secrecy, so for TLS 1.2 ECDHE with GCM or ChaCha20. AES-128 comes first: processors that
+ * run servers have instructions for it. BoringSSL's own order for TLS 1.3 cannot be set.
+ */
+export const CIPHERS = [
+  ...(process.versions.bun ? [] : ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256']),
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+].join(':')
+
 export const NO_PQ_GROUPS =
   'require_pq_kem cannot be kept on Deno, whose TLS takes no list of key exchanges: use Node.js or Bun'
 

@@ -5,7 +5,7 @@ import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
-import { NO_PQ_GROUPS, PQ_GROUPS } from './runtime.ts'
+import { CIPHERS, GROUPS, NO_PQ_GROUPS, PQ_GROUPS } from './runtime.ts'
 import { clientAddress, hostPort, listenTcp } from './tcp-listener.ts'
 import type { Listener } from './unix-socket.ts'
 
@@ -145,7 +145,9 @@ function contextOptions(identity: TlsIdentity | undefined, requirePqKem: boolean
     ca: [],
     minVersion: requirePqKem ? ('TLSv1.3' as const) : ('TLSv1.2' as const),
     secureOptions: constants.SSL_OP_NO_TICKET,
-    ...(requirePqKem ? { ecdhCurve: PQ_GROUPS! } : {}),
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
+    ecdhCurve: requirePqKem ? PQ_GROUPS! : GROUPS,
     ...(identity === undefined
       ? {}
       : {

@@ -317,6 +317,19 @@ export function storeSuite(open: () => Promise<Store>): void {
     })
   })
 
+  test('a banned node is not brought back by a renewal that was under way', async () => {
+    const { nodes } = await open()
+    await nodes.recordAttestation(node('spire/agent/a'))
+    await nodes.recordRenewal(id('spire/agent/a'), '2', NOW + 5)
+    await nodes.ban(id('spire/agent/a'))
+    expect(await nodes.activateRenewal(id('spire/agent/a'), '2')).toBe(false)
+    await expect(nodes.recordRenewal(id('spire/agent/a'), '3', NOW + 5)).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    })
+    expect(await nodes.activateRenewal(id('spire/agent/a'), '3')).toBe(false)
+    expect(await nodes.get(id('spire/agent/a'))).toMatchObject({ serialNumber: '', newSerialNumber: '' })
+  })
+
   test('a renewed SVID takes the place of the old one once', async () => {
     const { nodes } = await open()
     await nodes.recordAttestation(node('spire/agent/a'))

@@ -111,8 +111,14 @@ test('the path comes from the template, in spiffe mode from the SVID', async () 
   expect((await attest(attestor({ agentPathTemplate: template }))).spiffeId).toBe(
     'spiffe://example.org/spire/agent/x509pop/example.org/node-1',
   )
-  expect((await attest(attestor({ mode: 'spiffe' }))).spiffeId).toBe('spiffe://example.org/spire/agent/x509pop/n1')
-  await expect(attest(attestor({ mode: 'spiffe', spiffePrefix: '/other' }))).rejects.toMatchObject({
+  const svid = agent([
+    await makeCertificate({ name: '', uris: ['spiffe://example.org/spire-exchange/n1'] }, middle),
+    middle,
+  ])
+  expect((await attest(attestor({ mode: 'spiffe' }), svid)).spiffeId).toBe(
+    'spiffe://example.org/spire/agent/x509pop/n1',
+  )
+  await expect(attest(attestor({ mode: 'spiffe', spiffePrefix: '/other' }), svid)).rejects.toMatchObject({
     code: 'PERMISSION_DENIED',
     message: 'x509 cert doesnt match SVID prefix',
   })
@@ -345,4 +351,25 @@ test.each([
   [{ maxRsaKeySize: 0 }, 'max_rsa_key_size must be greater than 0'],
 ])('the options %o are refused', (options, message) => {
   expect(() => attestor(options)).toThrow(message)
+})
+
+test.each([
+  ['of another trust domain', ['spiffe://other.org/spire-exchange/n1'], 'x509 cert is an SVID of another trust domain'],
+  [
+    'with a second URI',
+    ['spiffe://example.org/spire-exchange/n1', 'spiffe://other.org/x'],
+    'valid SVID x509 cert not found',
+  ],
+  [
+    'with a URI beside its ID',
+    ['x509pop://example.org/a/b', 'spiffe://example.org/spire-exchange/n1'],
+    'valid SVID x509 cert not found',
+  ],
+  ['whose ID is malformed', ['spiffe://example.org/spire-exchange/n1/'], 'valid SVID x509 cert not found'],
+])('in spiffe mode an SVID %s attests nobody', async (_, uris, message) => {
+  const svid = await makeCertificate({ name: '', uris }, middle)
+  await expect(attest(attestor({ mode: 'spiffe' }), agent([svid, middle]))).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+    message,
+  })
 })

@@ -4,11 +4,11 @@ import { type Clock, epochSeconds } from '../../core/clock.ts'
 import { concat, equalBytes, hex } from '../../core/der.ts'
 import { errorMessage, type StatusCode, StatusError } from '../../core/error.ts'
 import { parseIpAddress } from '../../core/ip-address.ts'
-import { verifyPath } from '../../core/path-validation.ts'
+import { leafSpiffeId, verifyPath } from '../../core/path-validation.ts'
 import type { NodeAttestationContext, NodeAttestationStep, NodeAttestor } from '../../core/plugin.ts'
 import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
 import { sha1 } from '../../core/sha1.ts'
-import { spiffeId } from '../../core/spiffe-id.ts'
+import { pathOf, type SpiffeId, spiffeId, trustDomainOf } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { type AgentPath, parseAgentPathTemplate } from './agent-path-template.ts'
 
@@ -100,7 +100,12 @@ export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
     const leaf = parseCertificate(fromBase64(encodedLeaf))
     await verifyResponse(leaf, fromBase64(nonce), response, options.verify)
     const sans = sanSelectors(leaf, options.trustDomain)
-    const id = agentId(options.trustDomain, agentPath, leaf, mode === 'spiffe' ? svidPath(leaf, spiffePrefix) : '')
+    const id = agentId(
+      options.trustDomain,
+      agentPath,
+      leaf,
+      mode === 'spiffe' ? svidPath(leaf, spiffePrefix, options.trustDomain) : '',
+    )
     const commonName = commonNameOf(leaf)
     return {
       attributes: {
@@ -233,11 +238,17 @@ function requireAddress(leaf: Certificate, peerAddress: string): void {
   }
 }
 
-function svidPath(leaf: Certificate, prefix: string): string {
-  const uri = leaf.uris.find((text) => text.startsWith('spiffe://'))
-  if (uri === undefined) throw refused('PERMISSION_DENIED', 'valid SVID x509 cert not found')
-  const slash = uri.indexOf('/', 'spiffe://'.length)
-  const path = slash < 0 ? '' : uri.slice(slash)
+/** The path of the X509-SVID that a node shows: one of this trust domain, whoever else has certificates under the same roots. */
+function svidPath(leaf: Certificate, prefix: string, trustDomain: TrustDomain): string {
+  let id: SpiffeId
+  try {
+    id = leafSpiffeId(leaf)
+  } catch (error) {
+    throw refused('PERMISSION_DENIED', 'valid SVID x509 cert not found', error)
+  }
+  if (trustDomainOf(id) !== trustDomain)
+    throw refused('PERMISSION_DENIED', 'x509 cert is an SVID of another trust domain')
+  const path = pathOf(id)
   if (!path.startsWith(prefix)) throw refused('PERMISSION_DENIED', 'x509 cert doesnt match SVID prefix')
   return path.slice(prefix.length)
 }

@@ -78,12 +78,16 @@ export function nodeStore(database: Database): NodeStore {
       }),
 
     async recordRenewal(id, newSerialNumber, newExpiresAt) {
-      await rewrite(id, (node) => ({ ...node, newSerialNumber, newExpiresAt }))
+      await rewrite(id, (node) => {
+        // Banned while the renewal was under way, perhaps by another server: a pending serial would bring it back.
+        if (node.serialNumber === '') throw new StatusError('PERMISSION_DENIED', 'agent is banned')
+        return { ...node, newSerialNumber, newExpiresAt }
+      })
     },
 
     activateRenewal: (id, newSerialNumber) =>
       rewrite(id, (node) =>
-        newSerialNumber === '' || node.newSerialNumber !== newSerialNumber
+        node.serialNumber === '' || newSerialNumber === '' || node.newSerialNumber !== newSerialNumber
           ? undefined
           : {
               ...node,
