@@ -183,7 +183,7 @@ async function assemble(
       bySpiffeId: async (spiffeId) => (await store.entries.list({ spiffeId }, { size: 0, token: '' })).items,
     },
     nodes: store.nodes,
-    exchange: options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify, clock }) },
+    exchange: options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify, clock, log }) },
     verify,
     newKey: generateWebCryptoSigner,
     random: (bytes) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),
@@ -200,7 +200,7 @@ async function assemble(
     basePath: options.basePath ?? '',
     operatorKeys: options.operatorKeys,
     fronts: options.fronts,
-    verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock }) : undefined,
+    verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock, log }) : undefined,
     sealSecret:
       (await keyManager.shared?.secret?.(SEAL_PURPOSE)) ??
       options.sealSecret ??

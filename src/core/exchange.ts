@@ -51,6 +51,8 @@ export interface VerifiedToken {
   readonly subject: string
   readonly audiences: readonly string[]
   readonly expiresAt: EpochSeconds
+  /** What verified it, SubjectPublicKeyInfo. */
+  readonly publicKey: Uint8Array
 }
 
 /** Verifies the tokens of one issuer. */

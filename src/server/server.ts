@@ -105,7 +105,13 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
   const { trustDomain } = settings
   const { store, keyManager, upstream, verify, clock, random, log } = parts
   const startedAtMs = clock.nowMs()
-  const exchange = verifiableSources(parts.exchange, { trustDomain, bundles: store.bundles, verify, clock })
+  const exchange = verifiableSources(parts.exchange, {
+    trustDomain,
+    ownIssuer: settings.jwtIssuer,
+    bundles: store.bundles,
+    verify,
+    clock,
+  })
   await refuseForeignEntries(store, trustDomain)
   // Before anything is read: what is written from here on is news.
   let seen = parts.changeTail ? 0 : await store.changes.head()
@@ -133,7 +139,8 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
   svid = new ServerSvidRotation({
     ca,
     newKey: parts.newKey,
-    keyType: settings.caKeyType,
+    // It signs each answer over HTTP and each handshake, for anybody who asks: RSA would let a few of them keep us busy.
+    keyType: settings.caKeyType.startsWith('rsa') ? 'ec-p256' : settings.caKeyType,
     id: serverId(trustDomain),
     taintedRoots: async () => {
       const own = await bundle.get()

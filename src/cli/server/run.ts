@@ -116,7 +116,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     nodes,
     exchange: options.http && {
       sources: loadExchangeSources(options.http.exchange),
-      newIssuer: tokenIssuers({ verify, clock }),
+      newIssuer: tokenIssuers({ verify, clock, log }),
     },
     changeTail: await ChangeTail.open(store.changes, pause),
     verify,

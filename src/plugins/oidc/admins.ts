@@ -23,7 +23,7 @@ export interface OidcAdminOptions {
  */
 export function oidcAdmins(
   admins: readonly OidcAdminOptions[],
-  parts: Pick<OidcIssuerOptions, 'verify' | 'clock' | 'fetch'>,
+  parts: Pick<OidcIssuerOptions, 'verify' | 'clock' | 'log' | 'fetch'>,
 ): (token: string) => Promise<string> {
   const known = admins.map(({ issuer, jwksUri, ...rest }) => ({
     ...rest,

@@ -4,6 +4,7 @@ import { errorMessage, StatusError } from '../../core/error.ts'
 import type { TokenIssuer } from '../../core/exchange.ts'
 import { spkiOfJwk } from '../../core/jwk.ts'
 import { fitsJws, type ParsedJws, parseJwt, verifiesJwt } from '../../core/jwt-svid.ts'
+import type { Log } from '../../core/log.ts'
 import { parsePublicKey, type VerifySignature } from '../../core/public-key.ts'
 import { fetchJson } from './fetch-json.ts'
 
@@ -16,6 +17,8 @@ export interface OidcIssuerOptions {
   readonly jwks?: { readonly keys: readonly unknown[] }
   readonly verify: VerifySignature
   readonly clock: Clock
+  /** Told where keys were looked for and what went wrong: whoever sends a token may be anybody. */
+  readonly log: Log
   /** Default the runtime's own. */
   readonly fetch?: typeof fetch
 }
@@ -48,7 +51,7 @@ interface KeySet {
  * @see OpenID Connect Discovery 1.0 4, RFC 8725
  */
 export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
-  const { issuer, verify, clock } = options
+  const { issuer, verify, clock, log } = options
   const send = options.fetch ?? fetch
   let known: KeySet | undefined = options.jwks && {
     keys: readKeys(options.jwks),
@@ -68,6 +71,10 @@ export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
       .then((found) => {
         known = found
         return found
+      })
+      .catch((error) => {
+        log.error('Could not fetch the keys of an issuer', { issuer, error: errorMessage(error) })
+        throw new StatusError('UNAVAILABLE', `the keys of the issuer ${JSON.stringify(issuer)} could not be fetched`)
       })
       .finally(() => {
         lookedAtMs = clock.nowMs()
@@ -90,7 +97,7 @@ export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
       return (await look()).keys.get(keyId)
     } catch (error) {
       if (known && age < STALE_MS) return known.keys.get(keyId)
-      throw new StatusError('UNAVAILABLE', errorMessage(error), { cause: error })
+      throw error
     }
   }
 
@@ -121,7 +128,8 @@ export function oidcIssuer(options: OidcIssuerOptions): TokenIssuer {
       const key = await keyOf(parsed.keyId)
       if (!key) throw refused(`the issuer has no key ${JSON.stringify(parsed.keyId.slice(0, 128))}`)
       if (!(await isSignedBy(parsed, key, verify))) throw refused('the signature of the token does not verify')
-      return { claims: parsed.claims, subject: sub, audiences: named, expiresAt: Math.floor(exp) }
+      const { publicKey } = key.authority
+      return { claims: parsed.claims, subject: sub, audiences: named, expiresAt: Math.floor(exp), publicKey }
     },
   }
 }

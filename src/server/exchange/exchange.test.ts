@@ -644,3 +644,38 @@ test('what breaks in the store stays in the log, and the token stays good', asyn
   uses.take = take
   expect(await rejection(jwt(at, text))).toBe('OK')
 })
+
+test('two clusters whose issuers and token ids are the same do not use up the tokens of each other', async () => {
+  const clusters = await Promise.all(['blue', 'green'].map(() => generateKeyPair('ES256')))
+  const iss = 'https://kubernetes.default.svc'
+  const at = await testServer({
+    exchange: await Promise.all(
+      clusters.map(async ({ publicKey }, index) => ({
+        name: `cluster-${index}`,
+        type: 'oidc',
+        audience: AUDIENCE,
+        issuer: iss,
+        jwks: { keys: [{ ...(await exportJWK(publicKey)), kid: 'k', use: 'sig' }] },
+        claims: ['sub'],
+        allow: { sub: ['web'] },
+      })),
+    ),
+  })
+  const parents = clusters.map((_, index) => spiffeId(TD, `/spire/exchange/cluster-${index}`))
+  await at.store.entries.create(
+    parents.map((parentId) => entryOf({ parentId, selectors: [{ type: 'oidc', value: 'sub:web' }] })),
+    AT,
+  )
+  const claims = { iss, sub: 'web', aud: AUDIENCE, jti: 'one', iat: AT - 5, exp: AT + 300 }
+  for (const [index, { privateKey }] of clusters.entries()) {
+    const text = await new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid: 'k' }).sign(privateKey)
+    await jwt(at, text, { source: `cluster-${index}` })
+    expect(await rejection(jwt(at, text, { source: `cluster-${index}` }))).toContain('was used before')
+  }
+})
+
+test('SVIDs of this trust domain are no tokens for SVIDs, whatever keys a source has', async () => {
+  const at = await server()
+  const text = await token({ sub: `spiffe://${TD}/w` })
+  expect(await rejection(jwt(at, text))).toBe('UNAUTHENTICATED: the token is an SVID of this trust domain')
+})

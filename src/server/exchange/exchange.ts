@@ -5,6 +5,7 @@ import type { Entry } from '../../core/entry.ts'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import { jwkThumbprint } from '../../core/jwk.ts'
 import { parsePublicKey } from '../../core/public-key.ts'
+import { trustDomainId } from '../../core/spiffe-id.ts'
 import { requireKeySize } from '../../core/wit-svid.ts'
 import type { Call } from '../../rpc/method.ts'
 import { idToWire } from '../convert.ts'
@@ -122,6 +123,9 @@ async function granted<Key extends { readonly thumbprint: string } | undefined>(
     Object.assign(fields, { source: source.name, token_hash: await tokenHash(token) })
     const verified = await verifySubjectToken(source, token)
     Object.assign(fields, { issuer: source.verifier.issuer, subject: verified.subject })
+    // One identity of the own domain would turn itself into others.
+    if (verified.subject.startsWith(`${trustDomainId(deps.trustDomain)}/`))
+      throw new StatusError('UNAUTHENTICATED', 'the token is an SVID of this trust domain')
     const key = await proveKey(token, source)
     requireBinding(source, token, key?.thumbprint)
     const facts = tokenFacts(source, verified.claims)
@@ -131,7 +135,7 @@ async function granted<Key extends { readonly thumbprint: string } | undefined>(
     const now = epochSeconds(deps.clock)
     const entry = await earnedEntry(deps, source, tokenSelectors(source, facts), subject?.spiffeId ?? '', now)
     Object.assign(fields, { entry_id: entry.id, spiffe_id: entry.spiffeId })
-    const use = await useOf(source, token, svidType)
+    const use = await useOf(source, token, verified.publicKey, svidType)
     if (!(await deps.store.uses.take(use, endOfUse(source, verified), now)))
       throw new StatusError('UNAUTHENTICATED', 'the token was used before')
     return { source, entry, key, fields }

@@ -134,3 +134,19 @@ test.each<[string, Record<string, unknown>, string]>([
 test('two sources of one name are refused', () => {
   expect(() => check(GITHUB, GITHUB)).toThrow('exchange "ci": there are two sources of this name')
 })
+
+test('sources that take the same tokens agree on how often one is good', () => {
+  const other = { ...GITHUB, name: 'other' }
+  expect(check(GITHUB, other)).toHaveLength(2)
+  expect(check(GITHUB, { ...other, audience: 'b', use: 'svid_type' })).toHaveLength(2)
+  expect(() => check(GITHUB, { ...other, use: 'svid_type' })).toThrow(
+    'exchange "other": use must be that of "ci", which takes the same tokens',
+  )
+})
+
+test('the own issuer is no source', () => {
+  const own = { name: 'o', type: 'oidc', audience: 'a', issuer: 'https://id', claims: ['sub'], allow: { sub: ['me'] } }
+  const sources = [own] as unknown as ExchangeSourceOptions[]
+  expect(checkSources(TD, sources, 'https://other')).toHaveLength(1)
+  expect(() => checkSources(TD, sources, 'https://id')).toThrow('exchange "o": issuer must be another one than the own')
+})

@@ -40,19 +40,35 @@ const MAX_TOKEN_AGE_SECONDS = 15 * 60
 
 /**
  * Checks the configured sources.
+ * @param ownIssuer `iss` of the server's own tokens
  * @throws Error that names the source and says what is wrong
  */
-export function checkSources(trustDomain: TrustDomain, list: readonly ExchangeSourceOptions[]): readonly Source[] {
+export function checkSources(
+  trustDomain: TrustDomain,
+  list: readonly ExchangeSourceOptions[],
+  ownIssuer?: string,
+): readonly Source[] {
   const names = new Set<string>()
-  return list.map((options) => {
+  const checked: Source[] = []
+  for (const options of list) {
     const fail: Fail = (complaint) => {
       throw new Error(`exchange ${JSON.stringify(options.name)}: ${complaint}`)
     }
     requireShape(options, fail)
     if (names.has(options.name)) fail('there are two sources of this name')
     names.add(options.name)
-    return checkSource(trustDomain, options, fail)
-  })
+    const source = checkSource(trustDomain, options, fail)
+    const { issuer, audience, use } = source
+    if (issuer !== undefined && issuer === ownIssuer) fail('issuer must be another one than the own')
+    // Else a token would be good for one SVID here, and for one of each type there.
+    const other = checked.find(
+      (one) =>
+        one.issuer === issuer && one.trustDomain === source.trustDomain && one.audience === audience && one.use !== use,
+    )
+    if (other) fail(`use must be that of ${JSON.stringify(other.name)}, which takes the same tokens`)
+    checked.push(source)
+  }
+  return checked
 }
 
 type Fail = (complaint: string) => never

@@ -21,6 +21,8 @@ export function verifiableSources(
   configured: { readonly sources: readonly ExchangeSourceOptions[]; readonly newIssuer: NewTokenIssuer } | undefined,
   parts: {
     readonly trustDomain: TrustDomain
+    /** `iss` of the server's own tokens. */
+    readonly ownIssuer?: string | undefined
     readonly bundles: Pick<BundleStore, 'get'>
     readonly verify: VerifySignature
     readonly clock: Clock
@@ -28,7 +30,7 @@ export function verifiableSources(
 ): readonly VerifiableSource[] {
   if (!configured) return []
   const issuers = new Map<string, TokenIssuer>()
-  return checkSources(parts.trustDomain, configured.sources).map((source) => {
+  return checkSources(parts.trustDomain, configured.sources, parts.ownIssuer).map((source) => {
     const { issuer, jwksUri, jwks, trustDomain } = source
     if (trustDomain !== undefined) return { ...source, verifier: spiffeIssuer(trustDomain, parts) }
     const key = JSON.stringify([issuer, jwksUri, jwks])

@@ -47,7 +47,14 @@ export function spiffeIssuer(
       }
       const { spiffeId, claims } = valid
       if (trustDomainOf(spiffeId) !== trustDomain) throw refused('the token is of another trust domain')
-      return { claims, subject: spiffeId, audiences: claims.aud as readonly string[], expiresAt: Math.floor(exp) }
+      const { publicKey } = trusted.find(({ keyId }) => keyId === parsed.keyId)!
+      return {
+        claims,
+        subject: spiffeId,
+        audiences: claims.aud as readonly string[],
+        expiresAt: Math.floor(exp),
+        publicKey,
+      }
     },
   }
 }

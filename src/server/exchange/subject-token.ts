@@ -1,6 +1,6 @@
 import { base64Url } from '../../core/base64.ts'
 import type { EpochSeconds } from '../../core/clock.ts'
-import { utf8 } from '../../core/der.ts'
+import { concat, utf8 } from '../../core/der.ts'
 import { StatusError } from '../../core/error.ts'
 import type { VerifiedToken } from '../../core/exchange.ts'
 import { type ParsedJwt, parseJwt } from '../../core/jwt-svid.ts'
@@ -101,11 +101,12 @@ export async function tokenHash({ text }: SubjectToken): Promise<string> {
 
 /**
  * The mark that keeps a token from being used again. Without `jti` it is made of what is signed: of an ECDSA signature there are always two,
- * and so of the whole token.
+ * and so of the whole token. The key that verified it is in it: clusters may call themselves the same.
  */
 export async function useOf(
   source: VerifiableSource,
   { text, parsed }: SubjectToken,
+  publicKey: Uint8Array,
   svidType: string,
 ): Promise<string> {
   const { jti } = parsed.claims
@@ -114,7 +115,8 @@ export async function useOf(
       ? `jti\n${source.verifier.issuer}\n${jti}`
       : `token\n${text.slice(0, text.lastIndexOf('.'))}`
   const scope = source.use === 'svid_type' ? svidType : 'any'
-  return `exchange ${scope} ${base64Url(await sha256(utf8(unique)))}`
+  const hash = await sha256(concat([await sha256(publicKey), utf8(unique)]))
+  return `exchange ${scope} ${base64Url(hash)}`
 }
 
 /** When a token is past all use, so that its mark may go. */
