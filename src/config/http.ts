@@ -62,7 +62,7 @@ const ADMIN = {
   claims: 'any',
 } as const satisfies Fields
 
-const CARRIERS = ['rfc9440', 'aws_alb_passthrough', 'aws_alb_verify', 'cloudflare'] as const
+const CARRIERS = ['rfc9440', 'aws_alb_passthrough', 'aws_alb_verify', 'cloudflare', 'none'] as const
 const FRONT = {
   carrier: 'string',
   secret: 'string',
@@ -111,7 +111,7 @@ function readFront(item: HclItem): FrontOptions {
   for (const text of addresses ?? []) {
     if (!parseIpNetwork(text))
       throw new ConfigError(`${where}: ${JSON.stringify(text)} is no address or network such as "10.0.0.0/8"`)
-    if (!secret && isOfThisMachine(text))
+    if (!secret && fields.carrier !== 'none' && isOfThisMachine(text))
       throw new ConfigError(
         `${where}: secret must be configured, since every process of this machine has ${JSON.stringify(text)}`,
       )

@@ -6,7 +6,7 @@ import type {
 import { epochSeconds } from '../core/clock.ts'
 import { parseCsr, verifyCsrSignature } from '../core/csr.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
-import type { NodeAttestationStep, NodeAttributes } from '../core/plugin.ts'
+import type { NodeAttestationStep, NodeAttestor, NodeAttributes } from '../core/plugin.ts'
 import { normaliseSelectors } from '../core/selector.ts'
 import { pathOf, type SpiffeId, spiffeId, trustDomainOf } from '../core/spiffe-id.ts'
 import { failure } from '../rpc/failure.ts'
@@ -29,18 +29,19 @@ export async function* attestAgent(
   requests: AsyncIterable<AttestAgentRequest>,
   call: Call,
 ): AsyncIterable<AttestAgentResponse> {
-  // Who goes on from a checkpoint paid when it was made.
-  if (call.resumed === undefined) await limited(call, 1, 'rejecting request due to attest agent rate limiting')
   const incoming = requests[Symbol.asyncIterator]()
   const params = await receiveParams(incoming, call)
   const { type, payload } = params.data
   if (call.audited) call.auditRequest({ node_attestor_type: type })
+  const attestor = type === JOIN_TOKEN ? undefined : attestorOf(deps, type, call)
+  // What could not come to anything is not counted, and who goes on from a checkpoint paid when it was made.
+  if (call.resumed === undefined) await limited(call, 1, 'rejecting request due to attest agent rate limiting')
   const spki = await csrKey(deps, params.params.csr, call)
 
   const attributes =
-    type === JOIN_TOKEN
+    attestor === undefined
       ? await redeemJoinToken(deps, new TextDecoder().decode(payload), call)
-      : yield* converse(deps, type, payload, incoming, call)
+      : yield* converse(attestor, type, payload, incoming, call)
 
   const id = requireAgentId(deps, attributes.spiffeId, type, call)
   if (call.audited) call.auditRequest({ agent_id: id })
@@ -124,6 +125,13 @@ function complaintAbout(params: AttestAgentRequest_Params | undefined): string |
   return undefined
 }
 
+function attestorOf(deps: ServerDeps, type: string, call: Call): NodeAttestor {
+  const attestor = deps.nodeAttestors.get(type)
+  if (attestor) return attestor
+  const reason = new Error(`could not find node attestor type "${type}"`)
+  throw failure(call.log, 'FAILED_PRECONDITION', 'error getting node attestor', reason)
+}
+
 /** Takes a token out of the store in the statement that finds it; an expired one is gone after that, too. */
 async function redeemJoinToken(deps: ServerDeps, value: string, call: Call): Promise<NodeAttributes> {
   const token = await orInternal(call, 'failed to fetch join token', () => deps.store.joinTokens.consume(value))
@@ -140,17 +148,12 @@ async function redeemJoinToken(deps: ServerDeps, value: string, call: Call): Pro
 
 /** Carries challenges and responses between a node attestor and the agent. */
 async function* converse(
-  deps: ServerDeps,
+  attestor: NodeAttestor,
   type: string,
   payload: Uint8Array,
   incoming: AsyncIterator<AttestAgentRequest>,
   call: Call,
 ): AsyncGenerator<AttestAgentResponse, NodeAttributes> {
-  const attestor = deps.nodeAttestors.get(type)
-  if (attestor === undefined) {
-    const reason = new Error(`could not find node attestor type "${type}"`)
-    throw failure(call.log, 'FAILED_PRECONDITION', 'error getting node attestor', reason)
-  }
   const peer = call.peer
   const context = { peerAddress: peer.via === 'local' ? '' : addressWithoutPort(peer.address) }
   const { resumed } = call

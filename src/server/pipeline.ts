@@ -26,7 +26,8 @@ const BUNDLE = '/spire.api.server.bundle.v1.Bundle/'
 
 /** Buckets: calls per second and address, and the methods that share them. */
 const LIMITS = [
-  { perSecond: 1, switch: 'limitAttestation', paths: [`${AGENT}AttestAgent`] },
+  // Behind one address may be a proxy: a queue that one of them fills must not be what all others wait in.
+  { perSecond: 1, switch: 'limitAttestation', longestWaitMs: 5_000, paths: [`${AGENT}AttestAgent`] },
   {
     perSecond: 500,
     switch: 'limitSigning',

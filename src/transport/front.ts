@@ -4,8 +4,8 @@ import { equalSecret } from '../core/secret-text.ts'
 import { readCertificates } from './http-signature.ts'
 import { refused } from './message-signature.ts'
 
-/** How a front says what certificate a client showed it. */
-export type FrontCarrier = 'rfc9440' | 'aws_alb_passthrough' | 'aws_alb_verify' | 'cloudflare'
+/** How a front says what certificate a client showed it; with `none` only its word on addresses is taken. */
+export type FrontCarrier = 'rfc9440' | 'aws_alb_passthrough' | 'aws_alb_verify' | 'cloudflare' | 'none'
 
 /** A proxy or load balancer that ends TLS for clients with certificates, and proves to be it: by a secret, its addresses, or both. */
 export interface FrontOptions {
@@ -61,6 +61,7 @@ const CARRIERS: Readonly<Record<FrontCarrier, readonly string[]>> = {
   aws_alb_passthrough: [AWS_PASSTHROUGH],
   aws_alb_verify: [AWS_VERIFY],
   cloudflare: RFC_9440,
+  none: [],
 }
 
 /** A front takes what is between client and server: without configured ones certificates come from nobody. */
@@ -118,7 +119,7 @@ function proofOf(front: FrontOptions): Proof {
   const networks = addresses?.map((text) => {
     const network = parseIpNetwork(text)
     if (!network) throw new Error(`the front "${name}" has ${JSON.stringify(text)}, which is no address or network`)
-    if (secret === undefined && isOfThisMachine(text))
+    if (secret === undefined && carrier !== 'none' && isOfThisMachine(text))
       throw new Error(
         `the front "${name}" needs a secret: every process of this machine has the address ${JSON.stringify(text)}`,
       )

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Server as HttpServer } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import type { HttpOptions } from '../../config/http.ts'
+import { isOfThisMachine } from '../../core/ip-address.ts'
 import type { KeyManager } from '../../core/plugin.ts'
 import { type HttpAppOptions, httpApp, SEAL_PURPOSE } from '../../http/app.ts'
 import { oidcAdmins } from '../../plugins/oidc/admins.ts'
@@ -26,10 +27,18 @@ export async function serveHttp(
     sealSecret: (await plane.keyManager.shared?.secret?.(SEAL_PURPOSE)) ?? randomBytes(32),
     uses: plane.server.deps.store.uses,
   })
+  let tellsAddresses = options.fronts.some(({ addressHeader }) => addressHeader !== undefined)
   const server = createAdaptorServer({
     // Room for the chain of a nested server with RSA keys; what is too long of it is refused by name.
     serverOptions: { maxHeaderSize: 64 * 1024 },
-    fetch: (request, { incoming }) => app(request, clientAddress(incoming.socket)),
+    fetch: (request, { incoming }) => {
+      const address = clientAddress(incoming.socket)
+      if (!tellsAddresses && FORWARDING.some((name) => request.headers.has(name))) {
+        tellsAddresses = true
+        plane.log.warn(ALL_ALIKE, { address })
+      }
+      return isCanonical(incoming.url, request.url) ? app(request, address) : new Response(null, { status: 400 })
+    },
   }) as HttpServer
   server.requestTimeout = 30_000
   server.headersTimeout = 10_000
@@ -37,9 +46,23 @@ export async function serveHttp(
   server.keepAliveTimeout = 75_000
   const { text: address } = await listenTcp(server, options.bindAddress, options.bindPort)
   plane.log.info('Starting Server APIs', { address, network: 'http' })
+  if (!tellsAddresses && isOfThisMachine(options.bindAddress)) {
+    tellsAddresses = true
+    plane.log.warn(ALL_ALIKE, { address })
+  }
   return async () => {
     const closed = new Promise((resolve) => server.close(resolve))
     server.closeAllConnections()
     await closed
   }
+}
+
+const FORWARDING = ['forwarded', 'x-forwarded-for']
+const ALL_ALIKE =
+  'All clients of the HTTP listener look like one, and share the limits of one, until "fronts" says which header of the proxy names them'
+
+/** A front that lets some paths through must see the path that is served: no dots to be resolved, no absolute or encoded forms of them. */
+function isCanonical(target: string | undefined, url: string): boolean {
+  const { pathname, search } = new URL(url)
+  return target === pathname + search
 }
