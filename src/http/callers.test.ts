@@ -43,6 +43,7 @@ afterEach(() => void lines.splice(0))
 const server = await testServer({
   adminIds: [spiffeId(TD, '/admin')],
   auditEnabled: true,
+  wait: () => Promise.reject(new Error('nobody waits')),
   exchange: [
     {
       name: 'any',
@@ -300,6 +301,31 @@ test('a request of somebody who may not call leaves nothing in the database', as
   expect(taken).toHaveLength(0)
   expect(await call(by(admin), write)).toBe('OK')
   expect(taken).toHaveLength(1)
+  uses.take = take
+})
+
+test('what is written down of the requests of one caller is within their limit, and nothing for what anybody may call', async () => {
+  const taken: string[] = []
+  const { take } = store.uses
+  uses.take = (key, ...rest) => {
+    taken.push(key)
+    return take(key, ...rest)
+  }
+  const made = await agent('busy')
+  const renewal = { path: '/spire.api.server.agent.v1.Agent/RenewAgent', body: '{}' }
+  const outcomes = await Promise.all(Array.from({ length: 520 }, () => call(by(made), renewal)))
+  expect(outcomes.filter((one) => one.startsWith('403 '))).toHaveLength(500)
+  expect(outcomes.filter((one) => one.startsWith('499 '))).toHaveLength(20)
+  expect(taken).toHaveLength(500)
+  const body = '\0\0\0\0\x02{}'
+  const attest = {
+    path: '/spire.api.server.agent.v1.Agent/AttestAgent',
+    body,
+    headers: { 'content-type': 'application/connect+json' },
+  }
+  const headers = { ...attest.headers, ...(await signature(by(workload), attest)) }
+  expect(await (await send({ ...attest, headers })).text()).toContain('missing params')
+  expect(taken).toHaveLength(500)
   uses.take = take
 })
 

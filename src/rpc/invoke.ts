@@ -102,7 +102,7 @@ class Invocation<Deps> implements BoundMethod {
     try {
       const verdict = this.pipeline.authorize(this.#deps, this.path, incoming, call)
       call.verdict = verdict instanceof Promise ? await verdict : verdict
-      if (incoming.admit) await incoming.admit()
+      if (!this.limiter) await incoming.admit?.()
       const request = call.read(method.request, bytes, UNARY_COMPLAINT)
       const response = await method.handle(this.#deps, request, call)
       return response instanceof EncodedMessage ? response.bytes : method.response.encode(response).finish()
@@ -118,7 +118,7 @@ class Invocation<Deps> implements BoundMethod {
     try {
       const verdict = this.pipeline.authorize(this.#deps, this.path, incoming, call)
       call.verdict = verdict instanceof Promise ? await verdict : verdict
-      if (incoming.admit) await incoming.admit()
+      if (!this.limiter) await incoming.admit?.()
       const responses =
         method.kind === 'bidi'
           ? method.handle(this.#deps, decodeEach(method.request, requests, call), call)
@@ -190,6 +190,8 @@ class CallInFlight implements Call {
     const limiter = this.#invocation.limiter
     if (limiter === undefined || this.peer.via === 'local') return
     await limiter.take(this.#incoming.limitKey ?? addressWithoutPort(this.peer.address), cost, this.signal)
+    // What is written down for a caller is within their limit.
+    await this.#incoming.admit?.()
   }
 
   /** @throws StatusError INTERNAL, as grpc-go, for what is no message or has too many fields for this caller */

@@ -25,12 +25,12 @@ export async function orInternal<T>(call: Call, message: string, run: () => Prom
   }
 }
 
-/** Takes from the method's rate limit. */
+/** Takes from the method's rate limit, and of what may be taken once. */
 export async function limited(call: Call, cost: number, message: string): Promise<void> {
   try {
     await call.limit(cost)
   } catch (error) {
-    if (codeOf(error) === 'CANCELLED') throw error
-    throw failure(call.log, error instanceof StatusError ? error.code : 'INTERNAL', message, error)
+    if (codeOf(error) !== 'RESOURCE_EXHAUSTED') throw error
+    throw failure(call.log, 'RESOURCE_EXHAUSTED', message, error)
   }
 }
