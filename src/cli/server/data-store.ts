@@ -63,7 +63,7 @@ export async function openDataStore(data: PlainObject, { env, log: parent }: Dat
   const config = readDataStore(data)
   const log = parent.child({ subsystem_name: 'sql' })
   const store = await open(config, env, log)
-  return { store, shared: config.type !== 'sqlite3' }
+  return { store, shared: config.type !== 'sqlite3' || config.path !== ':memory:' }
 }
 
 async function open(config: DataStoreConfig, env: DataStoreEnvironment['env'], log: Log): Promise<Store> {
