@@ -200,7 +200,9 @@ async function assemble(
     basePath: options.basePath ?? '',
     operatorKeys: options.operatorKeys,
     fronts: options.fronts,
-    verifyOperatorToken: options.oidcAdmins?.length ? oidcAdmins(options.oidcAdmins, { verify, clock, log }) : undefined,
+    verifyOperatorToken: options.oidcAdmins?.length
+      ? oidcAdmins(options.oidcAdmins, { verify, clock, log })
+      : undefined,
     sealSecret:
       (await keyManager.shared?.secret?.(SEAL_PURPOSE)) ??
       options.sealSecret ??

@@ -97,7 +97,10 @@ export async function testServer(
     ...(options.tailWait ? { changeTail: await ChangeTail.open(store.changes, options.tailWait) } : {}),
     verify: nodeVerifier(),
     exchange: verifiableSources(
-      options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify: nodeVerifier(), clock, log: options.log ?? silentLog }) },
+      options.exchange && {
+        sources: options.exchange,
+        newIssuer: tokenIssuers({ verify: nodeVerifier(), clock, log: options.log ?? silentLog }),
+      },
       { trustDomain: TD, bundles: store.bundles, verify: nodeVerifier(), clock },
     ),
     nodeAttestors: new Map((options.attestors ?? []).map((attestor) => [attestor.name, attestor])),
