@@ -1,8 +1,10 @@
 // `npm run mutants -- FILES`: changes the code one spot at a time and looks whether a test beside it fails.
-// FILES are source files or folders; without any, all that decides over trust. Results are kept, so that only what changed is tried again.
+// FILES are source files or folders; without any, all that decides over trust. Results are kept, so that only what changed is tried
+// again; `--force` tries everything, which constants of modules need: they are not known to belong to any test.
 import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { setPriority, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import { Stryker } from '@stryker-mutator/core'
 import { DECISIONS } from './decisions.ts'
 import { type FileResults, readResults, reportOf } from './report.ts'
@@ -10,7 +12,10 @@ import { type FileResults, readResults, reportOf } from './report.ts'
 const root = resolve(import.meta.dirname, '../..')
 const kept = join(root, 'node_modules/.cache/turret/mutants')
 
-const named = process.argv.slice(2)
+const { values, positionals: named } = parseArgs({
+  options: { force: { type: 'boolean', default: false } },
+  allowPositionals: true,
+})
 const files = (named.length > 0 ? named : DECISIONS).flatMap(sourceFiles).sort()
 process.chdir(root)
 mkdirSync(kept, { recursive: true })
@@ -41,6 +46,7 @@ try {
       concurrency: 1,
       incremental: true,
       incrementalFile,
+      force: values.force,
       tempDirName: join(temporary, 'code'),
       reporters: ['progress-append-only'],
       allowConsoleColors: false,
