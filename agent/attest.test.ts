@@ -16,6 +16,7 @@ function impostor(overHttp: boolean) {
   }
   const connection: GrpcChannel = {
     overHttp,
+    ...(overHttp ? { serverTime: () => 0 } : {}),
     unary: (method) => {
       sent.push(method.path)
       return refuse()

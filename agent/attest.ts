@@ -2,10 +2,12 @@ import type { AttestAgentResponse } from '../proto/spire/api/server/agent/v1.ts'
 import type { X509SVID } from '../proto/spire/api/types.ts'
 import type { Bundle } from '../src/core/bundle.ts'
 import { parseCertificate } from '../src/core/certificate.ts'
+import type { EpochSeconds } from '../src/core/clock.ts'
 import { createCsr } from '../src/core/csr.ts'
 import { StatusError, wrapError } from '../src/core/error.ts'
 import type { Signer } from '../src/core/key-type.ts'
-import type { AgentNodeAttestor } from '../src/core/plugin.ts'
+import type { AgentNodeAttestor, CarriedAttestation } from '../src/core/plugin.ts'
+import { parseTrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
 import type { BidiCall, GrpcChannel } from '../src/transport/grpc-client.ts'
 import { RPC_TIMEOUT_MS } from './server-connection.ts'
@@ -34,8 +36,9 @@ export async function attestNode(
   key: Signer,
 ): Promise<AttestationResult> {
   const csr = await createCsr({ subject: SVID_SUBJECT }, key)
-  if (connection.overHttp) await believe(connection)
-  const attestation = await attestor.begin()
+  const attestation = await attestor.begin(
+    connection.serverTime && (await believe(connection, csr, connection.serverTime)),
+  )
   try {
     const call = connection.bidi(SERVER.attestAgent, { timeoutMs: RPC_TIMEOUT_MS })
     await call.send({ params: { data: { type: attestor.name, payload: attestation.payload }, params: { csr } } })
@@ -63,10 +66,15 @@ const NOTHING = {
  * Asks for nothing: over HTTP only its answers show who the server is, and a token must not be spent on one that we do not believe,
  * because it is another one or our clock is wrong.
  */
-async function believe(connection: GrpcChannel): Promise<void> {
-  await connection
+async function believe(
+  connection: GrpcChannel,
+  csr: Uint8Array,
+  serverTime: () => EpochSeconds,
+): Promise<CarriedAttestation> {
+  const { trustDomain } = await connection
     .unary(SERVER.getBundle, { outputMask: NOTHING }, { timeoutMs: RPC_TIMEOUT_MS })
     .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
+  return { trustDomain: parseTrustDomain(trustDomain), csr, now: serverTime() }
 }
 
 type Result = NonNullable<AttestAgentResponse['result']>

@@ -42,6 +42,8 @@ export interface TurretOptions {
    * needs no secret; all others need one, or addresses.
    */
   readonly fronts?: readonly FrontOptions[]
+  /** Agents may send a join token itself, not only proof of it; default false. */
+  readonly plainJoinTokens?: boolean
   /** Beside join tokens, which are always taken. */
   readonly nodeAttestors?: readonly ((host: TurretHost) => NodeAttestor)[]
   /** Who signs the CA; default itself. */

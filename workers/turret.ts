@@ -177,6 +177,7 @@ async function assemble(
     store,
     keyManager,
     upstream: options.upstream?.(host),
+    plainJoinTokens: options.plainJoinTokens,
     nodeAttestors: new Map(attestors.map((attestor) => [attestor.name, attestor])),
     entries: {
       entriesFor: (agentId, selectors) => store.entries.authorized(agentId, selectors),

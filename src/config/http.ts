@@ -16,6 +16,7 @@ export const HTTP = {
   oidc_admins: 'any',
   exchange: 'any',
   fronts: 'any',
+  plain_join_tokens: 'bool',
 } as const satisfies Fields
 
 export interface HttpOptions {
@@ -31,6 +32,8 @@ export interface HttpOptions {
   /** Whose tokens are exchanged for SVIDs. */
   readonly exchange: readonly ExchangeSourceConfig[]
   readonly fronts: readonly FrontOptions[]
+  /** Agents may send a join token itself, not only proof of it. */
+  readonly plainJoinTokens: boolean
 }
 
 /** `fronts "<name>" { }`: whose word on the certificates of clients is taken. */
@@ -94,6 +97,7 @@ export function readHttp(fields: DecodedObject<typeof HTTP>, jwtIssuer: string |
       : [],
     exchange: fields.exchange ? readExchange(fields.exchange) : [],
     fronts: fields.fronts ? merged(fields.fronts, `${HTTP_PATH}.fronts`).items.map((item) => readFront(item)) : [],
+    plainJoinTokens: fields.plain_join_tokens ?? false,
   }
 }
 

@@ -3,6 +3,7 @@ import type { EpochSeconds } from './clock.ts'
 import type { KeyType, Signer } from './key-type.ts'
 import type { SpiffeId } from './spiffe-id.ts'
 import type { WrappedKeyStore } from './store.ts'
+import type { TrustDomain } from './trust-domain.ts'
 
 /** Makes, keeps and finds private keys by name, as SPIRE's KeyManager plugins do. */
 export interface KeyManager {
@@ -62,7 +63,16 @@ export interface NodeAttestor {
 /** The agent's half of a node attestor: first the payload, then one response per challenge. */
 export interface AgentNodeAttestor {
   readonly name: string
-  begin(): Promise<AgentAttestation>
+  /** @param carried absent where only the server can read what is sent */
+  begin(carried?: CarriedAttestation): Promise<AgentAttestation>
+}
+
+/** An attestation that somebody between agent and server may read: a secret must not go along, but proof of it that is bound to this one. */
+export interface CarriedAttestation {
+  readonly trustDomain: TrustDomain
+  /** DER. */
+  readonly csr: Uint8Array
+  readonly now: EpochSeconds
 }
 
 export interface AgentAttestation {

@@ -156,6 +156,8 @@ export interface JoinToken {
 
 export interface JoinTokenStore {
   create(token: JoinToken): Promise<void>
+  /** Those that begin with a text, at most so many. */
+  startingWith(text: string, atMost: number): Promise<readonly string[]>
   /** Takes the token out in the statement that finds it: of two callers only one gets it. */
   consume(value: string): Promise<JoinToken | undefined>
   /** Removes those that ended before this moment. */

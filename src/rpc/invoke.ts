@@ -140,6 +140,7 @@ type AnyInvocation = Invocation<any>
 class CallInFlight implements Call {
   readonly peer: Peer
   readonly signal: AbortSignal
+  readonly carried: boolean
   readonly #invocation: AnyInvocation
   readonly #incoming: IncomingCall
   #verdict = NOBODY
@@ -152,6 +153,7 @@ class CallInFlight implements Call {
     this.#incoming = incoming
     this.peer = incoming.peer
     this.signal = incoming.signal
+    this.carried = incoming.carried ?? false
   }
 
   set verdict(verdict: Verdict) {

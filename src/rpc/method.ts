@@ -19,6 +19,8 @@ export interface Call {
   readonly caller: Caller
   /** Aborted when the client went away, the deadline passed or the server stops. */
   readonly signal: AbortSignal
+  /** True where TLS may have ended before this server, so that what is in the message may have been read. */
+  readonly carried: boolean
   /** Carries service, method and caller fields. */
   readonly log: Log
   /** One value per metadata key, lower case names. */

@@ -5,6 +5,8 @@ import type { MethodKind } from './method.ts'
 export interface IncomingCall {
   readonly peer: Peer
   readonly signal: AbortSignal
+  /** True where TLS may have ended before this server, so that what is in the message may have been read. */
+  readonly carried?: boolean
   /** Whose calls share a rate limit; default the address of the peer. */
   readonly limitKey?: string
   header(name: string): readonly string[]

@@ -15,7 +15,9 @@ import {
 import { AT } from '../../test/support/x509.ts'
 import { parseCertificate, serialText } from '../core/certificate.ts'
 import { createCsr } from '../core/csr.ts'
+import { proveJoinToken } from '../core/join-token-proof.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
+import { parseTrustDomain } from '../core/trust-domain.ts'
 import { SVID_SUBJECT } from '../core/x509-svid.ts'
 import { generateSigner } from '../plugins/signer.ts'
 
@@ -28,14 +30,14 @@ beforeEach(async () => {
   server = await testServer()
 })
 
-async function attest(token: string, request = csr): Promise<api.AttestAgentResponse> {
+async function attest(token: string, request = csr, carried = false): Promise<api.AttestAgentResponse> {
   const params = { data: { type: 'join_token', payload: new TextEncoder().encode(token) }, params: { csr: request } }
   async function* requests() {
     yield api.AttestAgentRequest.encode({ params }).finish()
   }
   for await (const bytes of server.service.methods
     .get(`${AGENT}AttestAgent`)!
-    .stream(requests(), incoming(ANONYMOUS))) {
+    .stream(requests(), { ...incoming(ANONYMOUS), carried })) {
     return api.AttestAgentResponse.decode(bytes)
   }
   throw new Error('no response')
@@ -59,6 +61,34 @@ test('a join token attests one agent once', async () => {
   expect(await rejection(attest(value))).toBe(
     'INVALID_ARGUMENT: failed to attest: join token does not exist or has already been used',
   )
+})
+
+test('over HTTP proof of a join token attests one agent once, and the token does not', async () => {
+  const { value } = await createToken()
+  await createToken({ token: `${value.slice(0, 8)} begins the same` })
+  const proofFor = async (request: Uint8Array, trustDomain = TD) =>
+    new TextDecoder().decode(await proveJoinToken(value, { trustDomain, csr: request }, AT))
+  const gone = 'INVALID_ARGUMENT: failed to attest: join token does not exist or has already been used'
+  expect(await rejection(attest(value, csr, true))).toBe(
+    'INVALID_ARGUMENT: failed to attest: over HTTP proof of a join token is taken, not the token',
+  )
+  // Whoever reads the proof, or has the token of another trust domain, has nothing.
+  const proof = await proofFor(csr)
+  const stolen = await createCsr({ subject: SVID_SUBJECT }, await generateSigner('ec-p256'))
+  expect(await rejection(attest(proof, stolen, true))).toBe(gone)
+  expect(await rejection(attest(await proofFor(csr, parseTrustDomain('other.org')), csr, true))).toBe(gone)
+  server.clock.ms += 91_000
+  expect(await rejection(attest(proof, csr, true))).toMatch(/^INVALID_ARGUMENT: failed to attest: the proof .* too old/)
+  server.clock.ms -= 91_000
+  const { result } = await attest(proof, csr, true)
+  expect(result?.svid?.id).toEqual({ trustDomain: TD, path: `/spire/agent/join_token/${value}` })
+  expect(await rejection(attest(proof, csr, true))).toBe(gone)
+})
+
+test('a server may be told to take join tokens over HTTP', async () => {
+  const { value } = await createToken()
+  Object.assign(server.deps, { plainJoinTokens: true })
+  expect((await attest(value, csr, true)).result?.svid?.id?.path).toContain(value)
 })
 
 test('of two agents that present one token at once, one is attested', async () => {

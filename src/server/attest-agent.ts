@@ -6,6 +6,7 @@ import type {
 import { epochSeconds } from '../core/clock.ts'
 import { parseCsr, verifyCsrSignature } from '../core/csr.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
+import { type JoinTokenProof, provenJoinToken, readJoinTokenProof } from '../core/join-token-proof.ts'
 import type { NodeAttestationStep, NodeAttestor, NodeAttributes } from '../core/plugin.ts'
 import { normaliseSelectors } from '../core/selector.ts'
 import { pathOf, type SpiffeId, spiffeId, trustDomainOf } from '../core/spiffe-id.ts'
@@ -19,6 +20,7 @@ import { limited, orInternal } from './outcome.ts'
 const JOIN_TOKEN = 'join_token'
 /** No attestor has more than one; a plugin that never ends must not hold a stream for ever. */
 const MAX_CHALLENGES = 16
+const MAX_CANDIDATES = 100
 
 /**
  * Attests a node and gives it its first SVID. The CSR is read and its signature checked before anything else is decided, so
@@ -40,7 +42,7 @@ export async function* attestAgent(
 
   const attributes =
     attestor === undefined
-      ? await redeemJoinToken(deps, new TextDecoder().decode(payload), call)
+      ? await redeemJoinToken(deps, new TextDecoder().decode(payload), params.params.csr, call)
       : yield* converse(attestor, type, payload, incoming, call)
 
   const id = requireAgentId(deps, attributes.spiffeId, type, call)
@@ -133,9 +135,26 @@ function attestorOf(deps: ServerDeps, type: string, call: Call): NodeAttestor {
 }
 
 /** Takes a token out of the store in the statement that finds it; an expired one is gone after that, too. */
-async function redeemJoinToken(deps: ServerDeps, value: string, call: Call): Promise<NodeAttributes> {
-  const token = await orInternal(call, 'failed to fetch join token', () => deps.store.joinTokens.consume(value))
-  if (token === undefined) {
+async function redeemJoinToken(
+  deps: ServerDeps,
+  payload: string,
+  csr: Uint8Array,
+  call: Call,
+): Promise<NodeAttributes> {
+  const proof = readJoinTokenProof(payload)
+  if (!proof && call.carried && !deps.plainJoinTokens) {
+    throw failure(
+      call.log,
+      'INVALID_ARGUMENT',
+      'failed to attest: over HTTP proof of a join token is taken, not the token',
+    )
+  }
+  const value = proof ? await provenBy(deps, proof, csr, call) : payload
+  const token =
+    value === undefined
+      ? undefined
+      : await orInternal(call, 'failed to fetch join token', () => deps.store.joinTokens.consume(value))
+  if (value === undefined || token === undefined) {
     throw failure(call.log, 'INVALID_ARGUMENT', 'failed to attest: join token does not exist or has already been used')
   }
   if (token.expiresAt < epochSeconds(deps.clock)) throw failure(call.log, 'INVALID_ARGUMENT', 'join token expired')
@@ -143,6 +162,23 @@ async function redeemJoinToken(deps: ServerDeps, value: string, call: Call): Pro
     return { spiffeId: joinTokenId(deps, value), selectorValues: [], canReattest: false }
   } catch (error) {
     throw failure(call.log, 'INTERNAL', 'failed to create join token ID', error)
+  }
+}
+
+/** The token that a proof was made with; undefined if there is none. Many of one beginning are not of ours, which are random. */
+async function provenBy(
+  deps: ServerDeps,
+  proof: JoinTokenProof,
+  csr: Uint8Array,
+  call: Call,
+): Promise<string | undefined> {
+  const found = await orInternal(call, 'failed to fetch join token', () =>
+    deps.store.joinTokens.startingWith(proof.hint, MAX_CANDIDATES),
+  )
+  try {
+    return await provenJoinToken(proof, found, { trustDomain: deps.trustDomain, csr }, epochSeconds(deps.clock))
+  } catch (error) {
+    throw failure(call.log, 'INVALID_ARGUMENT', 'failed to attest', error)
   }
 }
 

@@ -65,6 +65,8 @@ export interface ServerDeps {
   readonly exchange: readonly VerifiableSource[]
   /** By name, without join_token. */
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
+  /** Join tokens themselves are taken over HTTP, too, where whoever ends TLS can take them; default false. */
+  readonly plainJoinTokens?: boolean | undefined
   readonly jwtSvidsEnabled: boolean
   /** The feature flag `wit-svid`. */
   readonly witSvidsEnabled: boolean

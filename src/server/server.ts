@@ -60,6 +60,8 @@ export interface ServerParts {
   readonly exchange?:
     | { readonly sources: readonly ExchangeSourceOptions[]; readonly newIssuer: NewTokenIssuer }
     | undefined
+  /** @see ServerDeps.plainJoinTokens */
+  readonly plainJoinTokens?: boolean | undefined
   /** Makes the key of the server's own SVID. */
   readonly newKey: (type: KeyType) => Promise<Signer>
   /** Fills the array it gets. */
@@ -166,6 +168,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     verify,
     exchange,
     nodeAttestors: parts.nodeAttestors,
+    plainJoinTokens: parts.plainJoinTokens,
     jwtSvidsEnabled: !settings.disableJwtSvids,
     witSvidsEnabled: settings.witKeyType !== undefined,
     agentIdAsSelector: settings.agentSpiffeIdAsSelector,

@@ -122,6 +122,7 @@ export function connectHandler(
         peer,
         ...(name === undefined ? {} : { limitKey: name }),
         signal: deadline.signal,
+        carried: true,
         toProtobuf: codec.readRequest,
         admit: () => takeOnce(options, message, sender, method),
         header: (name) => {

@@ -45,6 +45,8 @@ export interface GrpcChannel {
   bidi<Req, Res>(method: ClientMethod<Req, Res>, options?: ClientCallOptions): BidiCall<Req, Res>
   /** True over HTTP: the server is known by its answers, not before, and something between may keep back streams. */
   readonly overHttp?: boolean
+  /** Over HTTP: the server's time as its answers say, once there was one. Unix seconds. */
+  readonly serverTime?: () => number
   close(): void
 }
 

@@ -174,7 +174,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     }
   }
 
-  return { unary, serverStream, bidi, overHttp: true, close: () => closed.abort() }
+  return { unary, serverStream, bidi, overHttp: true, serverTime, close: () => closed.abort() }
 }
 
 /** An answer whose signature was verified. */

@@ -446,6 +446,14 @@ export function storeSuite(open: () => Promise<Store>): void {
     expect(left.map((token) => token?.value)).toEqual([undefined, 'now', 'future'])
   })
 
+  test('join tokens are found by how they begin', async () => {
+    const { joinTokens } = await open()
+    for (const value of ['ab%1', 'ab%2', 'abc', 'AB%3', 'b']) await joinTokens.create({ value, expiresAt: NOW })
+    expect([...(await joinTokens.startingWith('ab%', 10))].sort()).toEqual(['ab%1', 'ab%2'])
+    expect(await joinTokens.startingWith('', 3)).toHaveLength(3)
+    expect(await joinTokens.startingWith('x', 3)).toEqual([])
+  })
+
   test('of many who take a join token one gets it', async () => {
     const { joinTokens } = await open()
     await joinTokens.create({ value: 't', expiresAt: NOW })

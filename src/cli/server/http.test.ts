@@ -25,6 +25,7 @@ async function listener(changes: Partial<HttpOptions> = {}) {
     oidcAdmins: [],
     exchange: [],
     fronts: [],
+    plainJoinTokens: false,
   }
   stop = await serveHttp(
     { bindAddress, bindPort, ...plain, ...changes },

@@ -101,6 +101,6 @@ function joinToken(block: PlainObject): AgentNodeAttestor {
   if ((token === '') === (file === '')) throw new Error('one of join_token and join_token_file must be configured')
   return {
     name: 'join_token',
-    begin: async () => joinTokenAttestor(token || readFileSync(file, 'utf8').trim()).begin(),
+    begin: async (carried) => joinTokenAttestor(token || readFileSync(file, 'utf8').trim()).begin(carried),
   }
 }

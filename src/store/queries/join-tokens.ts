@@ -11,6 +11,11 @@ export function joinTokenStore(database: Database): JoinTokenStore {
         result: undefined,
       })),
 
+    async startingWith(text, atMost) {
+      const sql = 'SELECT token FROM join_tokens WHERE substr(token, 1, length(?1)) = ?1 LIMIT ?2'
+      return (await database.run({ sql, args: [text, atMost] })).map(({ token }) => token as string)
+    },
+
     async consume(value) {
       const sql = 'DELETE FROM join_tokens WHERE token = ?1 RETURNING expiry'
       // Inside the write queue, though one statement: a batch of another write must not wrap around it.
