@@ -93,6 +93,8 @@ test('a nested server takes its CA from workerd, and what it signs leads there',
   const agent = cluster.agentFiles('below', nested)
   await cluster.startAgent(agent, nested, await cluster.token(nested, 'below'))
   await cluster.entry(nested, 'below', 'deep')
+  // As soon as the agent knows of the entry: a stream of somebody without one ends.
+  await cluster.jwt(agent, 'anybody')
   const workload = await holdX509(agent.socket)
   await eventually(async () =>
     expect(workload.updates.at(-1)?.svids.map(({ spiffeId: id }) => id)).toEqual(['spiffe://example.org/deep']),
