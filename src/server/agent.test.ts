@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest'
 import * as api from '../../proto/spire/api/server/agent/v1.ts'
-import { Agent, JoinToken } from '../../proto/spire/api/types.ts'
+import { Agent, JoinToken, SelectorMatch_MatchBehavior } from '../../proto/spire/api/types.ts'
 import {
   ANONYMOUS,
   call,
@@ -235,4 +235,118 @@ test('an agent that can attest again must do so: its SVID is not renewed', async
   expect(await rejection(renew(forged))).toMatch(/^INVALID_ARGUMENT: invalid CSR signature: /)
   expect(await server.store.nodes.get(id)).toMatchObject({ newSerialNumber: '' })
   expect(await rejection(renew())).toBe('OK')
+})
+
+test('agents are listed and counted by what is asked for', async () => {
+  const node = (name: string, fields: object) =>
+    server.store.nodes.recordAttestation({
+      id: spiffeId(TD, `/spire/agent/x/${name}`),
+      attestationType: 'x',
+      serialNumber: '1',
+      expiresAt: AT + 10,
+      canReattest: true,
+      selectors: [{ type: 'x', value: name }],
+      ...fields,
+    })
+  await node('a', {})
+  await node('b', { canReattest: false, expiresAt: AT - 10 })
+  await node('c', { attestationType: 'y' })
+  await server.store.nodes.ban(spiffeId(TD, '/spire/agent/x/c'))
+  const NONE = api.ListAgentsRequest_Filter.decode(new Uint8Array(0))
+  const list = async (filter: Partial<api.ListAgentsRequest_Filter> | undefined, outputMask?: object) => {
+    const request = api.ListAgentsRequest.decode(new Uint8Array(0))
+    const { agents } = await call(
+      server,
+      `${AGENT}ListAgents`,
+      [
+        api.ListAgentsRequest,
+        { ...request, filter: filter && { ...NONE, ...filter }, outputMask: outputMask as never },
+      ],
+      api.ListAgentsResponse,
+    )
+    return agents
+  }
+  const names = async (filter?: Partial<api.ListAgentsRequest_Filter>) => {
+    const found = (await list(filter)).map(({ id }) => id!.path.slice(-1)).join('')
+    const { count } = await call(
+      server,
+      `${AGENT}CountAgents`,
+      [api.CountAgentsRequest, { filter: filter && { ...NONE, ...filter } }],
+      api.CountAgentsResponse,
+    )
+    expect(count).toBe(found.length)
+    return found
+  }
+  const time = (seconds: number) => new Date(seconds * 1000).toISOString().replace(/T(.*)\.000Z/, ' $1 +0000 +00')
+  const match = (...values: string[]) => ({
+    selectors: values.map((value) => ({ type: 'x', value })),
+    match: SelectorMatch_MatchBehavior.MATCH_EXACT,
+  })
+  expect(await names()).toBe('abc')
+  expect(await names({})).toBe('abc')
+  expect(await names({ byAttestationType: 'y' })).toBe('c')
+  expect(await names({ byBanned: true })).toBe('c')
+  expect(await names({ byBanned: false })).toBe('ab')
+  expect(await names({ byCanReattest: false })).toBe('b')
+  expect(await names({ byCanReattest: true })).toMatch(/^a/)
+  expect(await names({ byExpiresBefore: time(AT) })).toBe('b')
+  expect(await names({ byExpiresBefore: time(AT).replace('+0000 +00', '-0100 -01') })).toBe('abc')
+  for (const text of ['tomorrow', '2026-99-01 00:00:00 +0000 +00', `x${time(AT)}`, `${time(AT)}x`])
+    expect(await names({ byExpiresBefore: text })).toBe('abc')
+  expect(await names({ bySelectorMatch: match('b') })).toBe('b')
+  expect(await rejection(list({ bySelectorMatch: match() }))).toMatch(/cannot list by empty selectors set$/)
+  expect(
+    await rejection(
+      list({
+        bySelectorMatch: { selectors: [{ type: '', value: 'b' }], match: SelectorMatch_MatchBehavior.MATCH_EXACT },
+      }),
+    ),
+  ).toMatch(/^INVALID_ARGUMENT: failed to parse selectors: /)
+  const bare = { ...Agent.decode(new Uint8Array(0)) }
+  expect((await list({ byCanReattest: false }))[0]!.selectors).toEqual([{ type: 'x', value: 'b' }])
+  expect((await list({ byCanReattest: false }, { ...bare, selectors: false }))[0]!.selectors).toEqual([])
+})
+
+test('an agent tells its own version, of 255 bytes at most', async () => {
+  await createToken({ token: 'v' })
+  const { result } = await attest('v')
+  const serial = serialText(parseCertificate(result!.svid!.certChain[0]!))
+  const post = (agentVersion: string) =>
+    call(
+      server,
+      `${AGENT}PostStatus`,
+      [api.PostStatusRequest, { ...api.PostStatusRequest.decode(new Uint8Array(0)), agentVersion }],
+      api.PostStatusResponse,
+      identified('/spire/agent/join_token/v', serial),
+    )
+  const version = async () => (await server.store.nodes.get(spiffeId(TD, '/spire/agent/join_token/v')))!.agentVersion
+  const longest = 'v'.repeat(255)
+  expect(await rejection(post(longest))).toBe('OK')
+  expect(await rejection(post('ä'.repeat(128)))).toBe(
+    'INVALID_ARGUMENT: agent version is too long (max 255 characters)',
+  )
+  expect(await rejection(post(''))).toBe('OK')
+  expect(await version()).toBe(longest)
+})
+
+test('an alias gives its ID and no more', async () => {
+  await createToken({ token: 'plain', agentId: { trustDomain: TD, path: '/node' } })
+  const { items } = await server.store.entries.list({}, ALL)
+  expect(items).toMatchObject([
+    {
+      admin: false,
+      downstream: false,
+      storeSvid: false,
+      disableX509SvidPrefetch: false,
+      jwtSvidIncludeJti: false,
+      federatesWith: [],
+      dnsNames: [],
+    },
+  ])
+})
+
+test('a token is good up to and with the second in which it ends', async () => {
+  const { value } = await createToken({ ttl: 5 })
+  server.clock.ms += 5000
+  expect(await rejection(attest(value))).toBe('OK')
 })

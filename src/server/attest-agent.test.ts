@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import * as api from '../../proto/spire/api/server/agent/v1.ts'
-import { ANONYMOUS, incoming, rejection, TD, testServer } from '../../test/support/server.ts'
+import { ANONYMOUS, incoming, LOCAL, rejection, TD, testServer } from '../../test/support/server.ts'
 import { createCsr } from '../core/csr.ts'
 import { StatusError } from '../core/error.ts'
 import type { NodeAttestationStep, NodeAttestor } from '../core/plugin.ts'
@@ -148,4 +148,78 @@ test.each<[string, Params, RegExp]>([
   const { outcome, nodes } = await attest(asking(0), { first: { params } })
   expect(outcome).toMatch(message)
   expect(nodes).toEqual([])
+})
+
+test('an attestor learns the address of a caller, without its port, and none of a local one', async () => {
+  const seen: string[] = []
+  const attestor: NodeAttestor = {
+    ...asking(0),
+    start: async (_, { peerAddress }) => {
+      seen.push(peerAddress)
+      throw new StatusError('PERMISSION_DENIED', 'no')
+    },
+  }
+  const server = await testServer({ attestors: [attestor] })
+  for (const peer of [ANONYMOUS, LOCAL]) {
+    async function* requests() {
+      yield api.AttestAgentRequest.encode({ params: QUIZ }).finish()
+    }
+    const stream = server.service.methods.get(PATH)!.stream(requests(), incoming(peer))
+    expect(await rejection(stream[Symbol.asyncIterator]().next())).toBe('PERMISSION_DENIED: nodeattestor(quiz): no')
+  }
+  expect(seen).toEqual(['192.0.2.1', ''])
+})
+
+test('an attestor that fails tells strangers nothing of how', async () => {
+  const attestor = { ...asking(0), start: () => Promise.reject(new TypeError('secret')) }
+  const { outcome, nodes } = await attest(attestor)
+  expect([outcome, nodes]).toEqual(['INTERNAL: internal error', []])
+})
+
+test('without a word nobody is attested', async () => {
+  const server = await testServer({ attestors: [asking(0)] })
+  async function* requests(): AsyncGenerator<Uint8Array> {}
+  const stream = server.service.methods.get(PATH)!.stream(requests(), incoming(ANONYMOUS))
+  expect(await rejection(stream[Symbol.asyncIterator]().next())).toBe(
+    'INVALID_ARGUMENT: failed to receive request from stream: EOF',
+  )
+})
+
+test('where agents have their ID as a selector, it is theirs', async () => {
+  const server = await testServer({ attestors: [asking(0)] })
+  ;(server.deps as { agentIdAsSelector: boolean }).agentIdAsSelector = true
+  async function* requests() {
+    yield api.AttestAgentRequest.encode({ params: QUIZ }).finish()
+  }
+  for await (const _ of server.service.methods.get(PATH)!.stream(requests(), incoming(ANONYMOUS)));
+  const id = spiffeId(TD, '/spire/agent/quiz/n')
+  expect((await server.store.nodes.get(id))!.selectors).toContainEqual({ type: 'spiffe_id', value: id })
+})
+
+test('who goes on from a checkpoint answers the question that was kept there', async () => {
+  const server = await testServer({ attestors: [asking(1)] })
+  const method = server.service.methods.get(PATH)!
+  let kept: Uint8Array | undefined
+  const keep = (state: Uint8Array) => {
+    kept = state
+  }
+  const first = method.stream(
+    (async function* () {
+      yield api.AttestAgentRequest.encode({ params: QUIZ }).finish()
+      await new Promise(() => {})
+    })(),
+    { ...incoming(ANONYMOUS), checkpoint: keep },
+  )
+  await first[Symbol.asyncIterator]().next()
+  const resume = async (answer: string) => {
+    async function* requests() {
+      yield api.AttestAgentRequest.encode({ params: QUIZ }).finish()
+      yield api.AttestAgentRequest.encode({ challengeResponse: bytes(answer) }).finish()
+    }
+    for await (const message of method.stream(requests(), { ...incoming(ANONYMOUS), resumed: kept! }))
+      return api.AttestAgentResponse.decode(message).result
+    return undefined
+  }
+  expect(await rejection(resume('no idea'))).toBe('PERMISSION_DENIED: nodeattestor(quiz): wrong answer')
+  expect((await resume('answer to question 0'))?.svid?.id?.path).toBe('/spire/agent/quiz/n')
 })

@@ -7,7 +7,7 @@ import { AT } from '../../test/support/x509.ts'
 import { StatusError } from '../core/error.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
-import { authorize, POLICY, type Who } from './authorize.ts'
+import { authorize, isForAll, POLICY, type Who } from './authorize.ts'
 import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
 
 const AGENT_PATH = '/spire/agent/x509pop/a'
@@ -251,4 +251,72 @@ test('an SVID that ended while its connection was open gives no rights any more'
   } finally {
     server.clock.ms = before
   }
+})
+
+test('a store that fails lets nobody in', async () => {
+  const broken = () => Promise.reject(new Error('the disk is gone'))
+  const { silentLog } = await import('../core/log.ts')
+  const ask = (path: string, peer: Peer, changes: object) =>
+    rejection((async () => authorize({ ...server.deps, ...changes }, path, incoming(peer), { log: silentLog }))())
+  const entries = { ...server.deps.entries, bySpiffeId: broken }
+  expect(await ask('/spire.api.server.entry.v1.Entry/ListEntries', identified('/admin'), { entries })).toBe(
+    'INTERNAL: failed to fetch caller entries: the disk is gone',
+  )
+  const nodes = { ...server.store.nodes, get: broken }
+  const renew = '/spire.api.server.agent.v1.Agent/RenewAgent'
+  const store = { ...server.store, nodes }
+  expect(await ask(renew, identified(AGENT_PATH, '99'), { store })).toBe(
+    'INTERNAL: unable to look up agent information: the disk is gone',
+  )
+  await attested('/spire/agent/x509pop/pending', '1')
+  await server.store.nodes.recordRenewal(spiffeId(TD, '/spire/agent/x509pop/pending'), '2', AT + 7200)
+  const failing = { ...server.store, nodes: { ...server.store.nodes, activateRenewal: broken } }
+  expect(await ask(renew, identified('/spire/agent/x509pop/pending', '2'), { store: failing })).toBe(
+    'INTERNAL: unable to activate the new agent SVID: the disk is gone',
+  )
+})
+
+test('an SVID is good up to and with the second in which it ends', async () => {
+  const peer = { ...identified(AGENT_PATH), expiresAt: AT } as Peer
+  const renew = '/spire.api.server.agent.v1.Agent/RenewAgent'
+  expect(await rejection((async () => verdict(renew, peer))())).toBe('OK')
+  const past = { ...identified(AGENT_PATH), expiresAt: AT - 1 } as Peer
+  expect(await rejection((async () => verdict(renew, past))())).toMatch(/^PERMISSION_DENIED/)
+})
+
+test('an index that lags refuses nobody, and lets in nobody whom it has forgotten', async () => {
+  const { silentLog } = await import('../core/log.ts')
+  const id = spiffeId(TD, '/spire/agent/x509pop/lag')
+  await attested('/spire/agent/x509pop/lag', '5')
+  const ask = (serial: string, indexed: object | undefined) =>
+    rejection(
+      (async () =>
+        authorize(
+          { ...server.deps, nodes: { get: () => indexed as never } },
+          '/spire.api.server.agent.v1.Agent/RenewAgent',
+          incoming(identified('/spire/agent/x509pop/lag', serial)),
+          { log: silentLog },
+        ))(),
+    )
+  const node = (await server.store.nodes.get(id))!
+  expect(await ask('5', undefined)).toBe('OK')
+  expect(await ask('5', { ...node, serialNumber: '4' })).toBe('OK')
+  expect(await ask('', { ...node, serialNumber: '' })).toMatch(/^PERMISSION_DENIED/)
+  await server.store.nodes.ban(id)
+  for (const serial of ['', '5']) expect(await ask(serial, undefined)).toMatch(/^PERMISSION_DENIED/)
+})
+
+test('who a caller is for the method is what the transport knows of it', async () => {
+  const any = '/spire.api.server.bundle.v1.Bundle/GetBundle'
+  const process = { pid: 1, uid: 2, gid: 3 }
+  const callerOf = async (peer: Peer) => (await verdict(any, peer)).caller
+  expect(await callerOf(ANONYMOUS)).toEqual({ kind: 'anonymous' })
+  expect(await callerOf(identified('/admin'))).toEqual({ kind: 'anonymous' })
+  expect(await callerOf(LOCAL)).toEqual({ kind: 'local' })
+  expect(await callerOf({ via: 'local', process })).toEqual({ kind: 'local', process })
+})
+
+test('anybody may call what anybody may call, and nothing that does not exist', () => {
+  for (const [path, who] of POLICY) expect(isForAll(path)).toBe(who.has('any'))
+  expect(isForAll('/spire.api.server.none.v1.None/None')).toBe(false)
 })

@@ -228,3 +228,38 @@ test('what was written while the index was read is in it', async () => {
   const index = await EntryIndex.load({ entries, changes: store.changes }, TD)
   expect([...index.byId.keys()].sort()).toEqual(['b', 'c'])
 })
+
+test('when an agent is gone, so is what was known to be for it; other changes leave it', async () => {
+  const { index } = await setUp([entry('a', 'spire/agent/a')])
+  const none: [] = []
+  const first = index.entriesFor(AGENT, none)
+  index.apply([{ kind: 'node', key: AGENT, node: undefined } as never, { kind: 'bundle', key: AGENT } as never])
+  expect(index.entriesFor(AGENT, none)).toBe(first)
+  // Changes that were read back from the log carry no entry, and say nothing here.
+  index.apply([{ kind: 'entry', key: 'a' } as never])
+  expect(index.entriesFor(AGENT, none)).toBe(first)
+  index.apply([{ kind: 'node', key: AGENT, node: null } as never])
+  expect(index.entriesFor(AGENT, none)).not.toBe(first)
+  expect(index.entriesFor(AGENT, none)).toEqual(first)
+})
+
+test('what is read anew replaces all that was known', async () => {
+  const store = await openLibsqlStore({ log: silentLog })
+  await store.entries.create([entry('a', 'spire/agent/a'), entry('b', 'spire/agent/a')], 1)
+  let readAgain: () => unknown = () => {}
+  const changes = {
+    ...store.changes,
+    subscribe: (_: unknown, read: () => unknown) => {
+      readAgain = read
+      return () => {}
+    },
+  } as typeof store.changes
+  const index = await EntryIndex.load({ entries: store.entries, changes }, TD)
+  await store.entries.delete('a')
+  await store.entries.update('b', { parentId: id('elsewhere'), spiffeId: id('other') })
+  await readAgain()
+  expect([...index.byId.keys()]).toEqual(['b'])
+  expect(index.entriesFor(AGENT, [])).toEqual([])
+  expect(index.bySpiffeId(id('b'))).toEqual([])
+  expect(index.bySpiffeId(id('other'))).toHaveLength(1)
+})

@@ -126,3 +126,47 @@ test('a token that is none is an invalid argument', async () => {
     expect(await rejection(trust.verifyWit(token))).toMatch(/^INVALID_ARGUMENT: /)
   }
 })
+
+test('a chain of another trust domain is verified with its bundle, and lets nobody in who is no admin', async () => {
+  const otherRoot = await makeCertificate({ name: 'other', ca: true, ...times })
+  const of = async (id: string, issuer = otherRoot) => [
+    (await makeCertificate({ name: 'o', uris: [id], ...times }, issuer)).der,
+  ]
+  const workload = await of('spiffe://other.org/x')
+  const unknown = 'UNAUTHENTICATED: could not get X509 bundle: no X.509 bundle for trust domain "other.org"'
+  expect(await rejection(trust.verifySvid(workload))).toBe(unknown)
+  expect(await trust.roots(OTHER)).toEqual([])
+  await server.store.bundles.append({ trustDomain: OTHER, x509Authorities: [{ der: otherRoot.der, tainted: false }] })
+  expect(await rejection(trust.verifySvid(workload))).toBe('OK')
+  expect(await rejection(trust.verifyPeer(workload))).toBe(
+    'UNAUTHENTICATED: unexpected trust domain in ID "spiffe://other.org/x"',
+  )
+  expect((await trust.verifyPeer(await of(adminElsewhere))).spiffeId).toBe(adminElsewhere)
+  // The root of one trust domain says nothing about another.
+  for (const chain of [await of('spiffe://example.org/x'), await of('spiffe://other.org/x', root)])
+    expect(await rejection(trust.verifySvid(chain))).toMatch(/^UNAUTHENTICATED: .*unknown authority/)
+  // Chains of others are not kept, since nothing here tells when their bundle changes.
+  signatures = 0
+  await trust.verifySvid(workload)
+  await trust.verifySvid(workload)
+  expect(signatures).toBe(2)
+})
+
+test('a bundle without roots is as good as none', async () => {
+  const empty = parseTrustDomain('empty.org')
+  await server.store.bundles.append({ trustDomain: empty, witAuthorities: [witKey('e')] })
+  const { der } = await makeCertificate({ name: 'x', uris: ['spiffe://empty.org/x'], ...times }, root)
+  expect(await rejection(trust.verifySvid([der]))).toBe(
+    'UNAUTHENTICATED: could not get X509 bundle: no X.509 bundle for trust domain "empty.org"',
+  )
+})
+
+test('a chain with no certificate or no ID is refused', async () => {
+  const plain = await makeCertificate({ name: 'plain', ...times }, root)
+  const two = await makeCertificate(
+    { name: 'two', uris: ['spiffe://example.org/x', 'spiffe://example.org/y'], ...times },
+    root,
+  )
+  for (const chain of [[], [plain.der], [two.der], [Uint8Array.of(1)]])
+    expect(await rejection(trust.verifyPeer(chain))).toMatch(/^(UNAUTHENTICATED|INVALID_ARGUMENT): /)
+})

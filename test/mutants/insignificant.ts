@@ -5,20 +5,24 @@ import { declareValuePlugin, PluginKind } from '@stryker-mutator/api/plugin'
 interface Path {
   readonly type: string
   readonly node: { readonly elements?: readonly unknown[] }
-  get(member: string): { toString(): string }
+  /** The source text. */
+  toString(): string
 }
 
+const LOGS = /^(?:await )?[\w.]*\b(?:log\??\.(?:debug|info|warn|error)|audit|auditRequest)\(/
+const IF_LOGGED = /^if \([\w.]*(?:audited|debugEnabled)\) /
+
 /**
- * Leaves out calls that only write logs and audit records, since nobody is let in or refused by them, and empty arrays, which Stryker
+ * Leaves out what only writes logs and audit records, since nobody is let in or refused by it, and empty arrays, which Stryker
  * fills with a text where no text belongs.
  */
 const ignorer: Ignorer = {
   shouldIgnore(babelPath) {
     const path = babelPath as unknown as Path
-    if (path.type === 'ArrayExpression') return path.node.elements?.length === 0 ? 'an empty array' : undefined
-    if (path.type !== 'CallExpression' && path.type !== 'OptionalCallExpression') return undefined
-    const callee = path.get('callee').toString()
-    return /(?:^|\.)(?:log\??\.(?:debug|info|warn|error)|audit|auditRequest)$/.test(callee) ? 'writes a log' : undefined
+    if (path.type === 'ArrayExpression' && path.node.elements?.length === 0) return 'an empty array'
+    if (path.type === 'ExpressionStatement' && LOGS.test(path.toString())) return 'writes a log'
+    if (path.type === 'IfStatement' && IF_LOGGED.test(path.toString())) return 'writes a log'
+    return undefined
   },
 }
 
