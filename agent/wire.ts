@@ -2,6 +2,7 @@ import type { Bundle as WireBundle } from '../proto/spire/api/types.ts'
 import type { Bundle } from '../src/core/bundle.ts'
 import { type Certificate, parseCertificate } from '../src/core/certificate.ts'
 import { equalBytes, hex } from '../src/core/der.ts'
+import { subjectKeyId } from '../src/core/public-key.ts'
 import { parseTrustDomain } from '../src/core/trust-domain.ts'
 
 /**
@@ -79,5 +80,8 @@ export function keyOf(root: Certificate): string {
 export function taintedRoots(bundle: Bundle): string[] {
   return bundle.x509Authorities
     .filter((root) => root.tainted)
-    .map((root) => hex(parseCertificate(root.der).subjectKeyId ?? new Uint8Array(0)))
+    .map(({ der }) => {
+      const { subjectKeyId: stated, spki } = parseCertificate(der)
+      return hex(stated ?? subjectKeyId(spki))
+    })
 }

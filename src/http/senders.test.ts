@@ -246,6 +246,7 @@ test('who has a good token and is no administrator is nobody, and may do what an
   expect(await refusing('PERMISSION_DENIED')(request, '192.0.2.1')).toEqual({
     peer: { via: 'anonymous', address: '192.0.2.1' },
     signed: false,
+    refusal: expect.objectContaining({ code: 'PERMISSION_DENIED', message: 'no' }),
   })
   expect(await rejection(refusing('UNAUTHENTICATED')(request, ''))).toBe('UNAUTHENTICATED: no')
 })

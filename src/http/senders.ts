@@ -76,7 +76,7 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
     } catch (error) {
       // Somebody known who is no administrator may do what anybody may.
       if (error instanceof StatusError && error.code === 'PERMISSION_DENIED')
-        return { peer: { via: 'anonymous', address }, signed: false }
+        return { peer: { via: 'anonymous', address }, signed: false, refusal: error }
       throw error
     }
   }

@@ -14,7 +14,7 @@ import type { Journal, JournalKind } from './journal.ts'
 import type { KeyPublisher } from './key-publisher.ts'
 import { newKeyAuthority, newX509Authority } from './new-authority.ts'
 import { loadSlots } from './slot-loading.ts'
-import { activationTime, KEY_NAMES, preparationTime, type Slot, SlotPair, type Slots } from './slots.ts'
+import { activationTime, emptySlot, KEY_NAMES, preparationTime, type Slot, SlotPair, type Slots } from './slots.ts'
 
 export interface AuthorityOptions {
   readonly trustDomain: TrustDomain
@@ -143,12 +143,13 @@ export class Authorities {
 
   /** Fills the slots with what the journal says, with keys that were read after it. */
   async takeUp({ bundles }: Pick<Store, 'bundles'>, keys: ReadonlyMap<string, Signer>): Promise<void> {
-    const { journal, upstream, clock, log } = this.#deps
-    const loaded = loadSlots({
+    const { journal, upstream, verify, clock, log } = this.#deps
+    const loaded = await loadSlots({
       journal,
       keys,
       bundle: await bundles.get(this.#options.trustDomain),
       hasUpstream: upstream !== undefined,
+      verify,
       now: epochSeconds(clock),
     })
     for (const name of this.names) this.#fill(name, loaded[name])
@@ -170,6 +171,8 @@ export class Authorities {
     const { upstream, clock, log } = this.#deps
     const kind: Kind<AuthorityOf[K]> = this.#kinds[name]
     const { letter } = kind.pair.toPrepare
+    // The key that is made takes the place of the one there: whatever comes in between, nothing must be activated with another's key.
+    kind.pair.put(emptySlot(letter))
     log.debug(`Preparing ${TITLES[name]}`, { slot: letter })
     const signer = await hands.keyManager.generateKey(`${KEY_NAMES[name]}-${letter}`, kind.keyType)
     const slot = await kind.make(hands, letter, signer, epochSeconds(clock))
@@ -189,15 +192,16 @@ export class Authorities {
     await this.#swap(hands, name)
   }
 
+  /** Whether the active CA depends on one of these roots (hex key ids). */
+  dependsOn(keyIds: ReadonlySet<string>): boolean {
+    return dependsOn(this.#kinds.x509.pair.current, keyIds)
+  }
+
   /** Leaves a CA that depends on one of these roots (hex key ids). */
   async replaceTaintedCa(hands: Hands, keyIds: ReadonlySet<string>): Promise<void> {
     const { pair } = this.#kinds.x509
-    const dependsOn = (slot: Slot<X509Ca>) => {
-      const last = slot.authority?.upstreamChain.at(-1)
-      return last !== undefined && keyIds.has(issuingKeyId(parseCertificate(last)))
-    }
-    if (!dependsOn(pair.current)) return
-    if (pair.next.status !== 'prepared' || dependsOn(pair.next)) await this.prepare(hands, 'x509')
+    if (!dependsOn(pair.current, keyIds)) return
+    if (pair.next.status !== 'prepared' || dependsOn(pair.next, keyIds)) await this.prepare(hands, 'x509')
     await this.#swap(hands, 'x509')
   }
 
@@ -215,8 +219,12 @@ export class Authorities {
       verify,
       random,
     })
+    // Roots of an upstream are trusted whatever becomes of this CA. A root of our own is not, so it is written down first: what the journal
+    // knows and the bundle does not is never taken up.
+    const publish = () => store.bundles.append({ trustDomain, x509Authorities: made.published })
+    if (upstream) await publish()
     await journal.append(this.#kinds.x509.journal, made.entry, store.journals)
-    await store.bundles.append({ trustDomain, x509Authorities: made.published })
+    if (!upstream) await publish()
     return made.slot
   }
 
@@ -268,6 +276,11 @@ export class Authorities {
       ...(name === 'x509' ? { upstream_authority_id: slot.upstreamAuthorityId } : {}),
     })
   }
+}
+
+function dependsOn({ authority }: Slot<X509Ca>, keyIds: ReadonlySet<string>): boolean {
+  const last = authority?.upstreamChain.at(-1)
+  return last !== undefined && keyIds.has(issuingKeyId(parseCertificate(last)))
 }
 
 function logFields(slot: Slot<unknown>) {

@@ -277,7 +277,7 @@ test('a JWT key signs no WIT-SVIDs that verify, nor the other way round', async 
     at: time.now,
     verify,
   })
-  await expect(asJwt).rejects.toThrow('not found in trust domain')
+  await expect(asJwt).rejects.toThrow('token header type not equal to either')
 })
 
 test('WIT keys go upstream where they are taken, and stay here where not', async () => {

@@ -1,4 +1,4 @@
-import type { JwtAuthority } from '../core/bundle.ts'
+import type { Bundle, JwtAuthority } from '../core/bundle.ts'
 import { type Clock, type EpochSeconds, epochSeconds } from '../core/clock.ts'
 import { hex } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
@@ -13,6 +13,7 @@ import type { Ca, JwtKey, X509Ca } from './ca.ts'
 import { Journal } from './journal.ts'
 import { KeyPublisher } from './key-publisher.ts'
 import type { Slots } from './slots.ts'
+import { taintedRootKeyIds } from './taint.ts'
 import { takeUpstreamBundle } from './upstream-bundle.ts'
 
 /** What of a store the authorities need. The optional parts are needed where keys are shared. */
@@ -43,6 +44,8 @@ const LEASE_SECONDS = 30
 const FRESH_SECONDS = 5
 /** From when on a signature does what timer or cron should have done. */
 const OVERDUE_SECONDS = 60
+/** How often a CA that depends on a tainted root is made anew while the upstream gives no other. */
+const LEAVE_AGAIN_SECONDS = 60
 const START_ATTEMPTS = 200
 const START_PAUSE_MS = 250
 
@@ -66,6 +69,10 @@ export class CaManager {
   #leasedUntil = Number.NEGATIVE_INFINITY
   #looking: Promise<void> | undefined
   #lookedAt = Number.NEGATIVE_INFINITY
+  /** Roots of the bundle that are known to be tainted, hex key ids. */
+  #tainted: ReadonlySet<string> = new Set()
+  #announced = new Set<string>()
+  #leftTaintedAt = Number.NEGATIVE_INFINITY
   /** Rotations that failed since the start; more than ten make the server unhealthy. */
   failedRotations = 0
 
@@ -97,6 +104,8 @@ export class CaManager {
       wit_keys: journal.entries('witKeys').length,
     })
     if (journal.found) await manager.#authorities.takeUp(store, await keysOf())
+    const bundle = await store.bundles.get(options.trustDomain)
+    if (bundle) manager.#tainted = manager.#announced = new Set(taintedRootKeyIds(bundle))
     manager.#readAt = readAt
     if (manager.#shared) deps.ca.lookFirst(() => manager.#lookFirst())
     return manager
@@ -186,7 +195,24 @@ export class CaManager {
 
   /** Says that roots of the bundle were tainted. Hex key ids. */
   announceTaint(keyIds: readonly string[]): void {
-    this.#deps.onTainted?.(keyIds)
+    const news = keyIds.filter((id) => !this.#announced.has(id))
+    for (const id of news) this.#announced.add(id)
+    this.#tainted = new Set([...this.#tainted, ...news])
+    if (news.length > 0) this.#deps.onTainted?.(news)
+  }
+
+  /**
+   * Takes in a new version of the own bundle, whoever wrote it: another server on the same database may have heard of a taint first. The CA
+   * is looked after before anything is signed anew.
+   */
+  async bundleChanged(bundle: Bundle): Promise<void> {
+    const tainted = taintedRootKeyIds(bundle)
+    this.#tainted = new Set(tainted)
+    const news = tainted.filter((id) => !this.#announced.has(id))
+    if (news.length === 0) return
+    // Logged there if it fails; rotation tries again.
+    if (this.#authorities.dependsOn(this.#tainted)) await this.rotate().catch(() => {})
+    this.announceTaint(news)
   }
 
   /**
@@ -225,14 +251,14 @@ export class CaManager {
   }
 
   #takeFromUpstream(update: UpstreamBundle): Promise<void> {
-    const { store, log, onTainted } = this.#deps
+    const { store, log } = this.#deps
     return takeUpstreamBundle(
       {
         bundles: store.bundles,
         trustDomain: this.#trustDomain,
         log,
         replaceCa: (keyIds) => this.#alone((hands) => this.#authorities.replaceTaintedCa(hands, keyIds)),
-        onTainted: (keyIds) => onTainted?.(keyIds),
+        onTainted: (keyIds) => this.announceTaint(keyIds),
       },
       update,
     )
@@ -248,6 +274,10 @@ export class CaManager {
     if (!this.#isDue(now)) return
     const failures: unknown[] = []
     const turn = await this.#underLease(async (hands) => {
+      await this.#leaveTaintedRoots(hands, now).catch((error) => {
+        failures.push(error)
+        this.#failed(TITLES.x509, error)
+      })
       for (const name of this.#authorities.names) {
         // Whose keys they were could not be written down without a CA.
         if (name !== 'x509' && this.x509Slots.current.status !== 'active') break
@@ -264,7 +294,18 @@ export class CaManager {
   }
 
   #isDue(at: EpochSeconds): boolean {
-    return this.#authorities.isDue(at) || this.#shared?.needsRewrap === true
+    return this.#authorities.isDue(at) || this.#shared?.needsRewrap === true || this.#mustLeaveRoot(at)
+  }
+
+  /** Not without end: the upstream itself may still sign under the root. */
+  #mustLeaveRoot(at: EpochSeconds): boolean {
+    return at - this.#leftTaintedAt >= LEAVE_AGAIN_SECONDS && this.#authorities.dependsOn(this.#tainted)
+  }
+
+  async #leaveTaintedRoots(hands: Hands, now: EpochSeconds): Promise<void> {
+    if (!this.#mustLeaveRoot(now)) return
+    this.#leftTaintedAt = now
+    await this.#authorities.replaceTaintedCa(hands, this.#tainted)
   }
 
   #failed(what: string, error: unknown): void {

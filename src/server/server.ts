@@ -135,6 +135,10 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     log: log.child({ subsystem_name: 'ca_manager' }),
     onTainted: (keyIds) => svid?.taint(keyIds),
   })
+  store.changes.subscribe((changes) => {
+    for (const { kind, key, bundle: changed } of changes)
+      if (kind === 'bundle' && key === trustDomain && changed) void manager.bundleChanged(changed)
+  })
   const signal = parts.signal ?? new AbortController().signal
   await manager.start((ms) => parts.wait(ms, signal))
   let tell: (svid: ServerSvid) => void = () => {}

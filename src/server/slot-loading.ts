@@ -1,10 +1,12 @@
-import { Status } from '../../proto/spire/server/journal.ts'
+import { Status, type X509CAEntry } from '../../proto/spire/server/journal.ts'
 import type { Bundle } from '../core/bundle.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import type { EpochSeconds } from '../core/clock.ts'
 import { equalBytes, hex } from '../core/der.ts'
 import { jwtSigner } from '../core/jwt-svid.ts'
 import type { Signer } from '../core/key-type.ts'
+import { verifyPath } from '../core/path-validation.ts'
+import type { VerifySignature } from '../core/public-key.ts'
 import { WIT_TYPE } from '../core/wit-svid.ts'
 import type { JwtKey, X509Ca } from './ca.ts'
 import type { Journal } from './journal.ts'
@@ -22,21 +24,23 @@ export interface SlotSource {
   readonly keys: ReadonlyMap<string, Signer>
   /** The own bundle, if there is one. */
   readonly bundle: Bundle | undefined
-  /** A CA signed upstream is not in the bundle itself. */
+  /** A CA signed upstream is not in the bundle itself, but what it leads to is. */
   readonly hasUpstream: boolean
+  readonly verify: VerifySignature
   readonly now: EpochSeconds
 }
 
 /**
- * What the journal says is in the slots, as far as it is still good: not over, in the bundle, and with the very key that the
+ * What the journal says is in the slots, as far as it is still good: not over, trusted by the bundle, and with the very key that the
  * KeyManager holds. Anything else is left out, and rotation makes it anew.
  * @see server.md 5.2
  */
-export function loadSlots(source: SlotSource): LoadedSlots {
-  return { x509: loadX509(source), jwt: loadKeys(source, 'jwt'), wit: loadKeys(source, 'wit') }
+export async function loadSlots(source: SlotSource): Promise<LoadedSlots> {
+  return { x509: await loadX509(source), jwt: loadKeys(source, 'jwt'), wit: loadKeys(source, 'wit') }
 }
 
-function loadX509({ journal, keys, bundle, hasUpstream, now }: SlotSource): SlotPair<X509Ca> {
+async function loadX509(source: SlotSource): Promise<SlotPair<X509Ca>> {
+  const { journal, keys, bundle, hasUpstream, now } = source
   const pair = new SlotPair<X509Ca>()
   const roots = new Set(bundle?.x509Authorities.map((root) => hex(root.der)))
   for (const entry of journal.entries('x509CAs')) {
@@ -45,7 +49,8 @@ function loadX509({ journal, keys, bundle, hasUpstream, now }: SlotSource): Slot
     if (!letter || !signer || entry.notAfter < now) continue
     const certificate = parseCertificate(entry.certificate)
     if (!equalBytes(certificate.spki, signer.publicKey)) continue
-    if (!hasUpstream && !roots.has(hex(entry.certificate))) continue
+    const trusted = hasUpstream ? await leadsToRoot(entry, source) : roots.has(hex(entry.certificate))
+    if (!trusted) continue
     place(pair, {
       letter,
       status: statusOf(entry.status),
@@ -57,6 +62,22 @@ function loadX509({ journal, keys, bundle, hasUpstream, now }: SlotSource): Slot
     })
   }
   return settled(pair)
+}
+
+/** Whether a CA that was signed upstream leads to a root that everybody trusts: the journal may know of one that was never published. */
+async function leadsToRoot({ certificate, upstreamChain }: X509CAEntry, { bundle, verify, now }: SlotSource) {
+  try {
+    await verifyPath({
+      leaf: parseCertificate(certificate),
+      intermediates: upstreamChain.slice(1).map(parseCertificate),
+      roots: (bundle?.x509Authorities ?? []).map(({ der }) => parseCertificate(der)),
+      at: now,
+      verify,
+    })
+    return true
+  } catch {
+    return false
+  }
 }
 
 function loadKeys({ journal, keys, bundle, now }: SlotSource, kind: 'jwt' | 'wit'): SlotPair<JwtKey> {

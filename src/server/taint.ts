@@ -2,10 +2,12 @@ import type { Bundle, X509Authority } from '../core/bundle.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import { hex } from '../core/der.ts'
 import { StatusError } from '../core/error.ts'
+import { subjectKeyId } from '../core/public-key.ts'
 
-/** The hex key id by which a root is known. */
+/** The hex key id by which a root is known: the one it states, else that of its key. */
 export function rootKeyId(root: X509Authority): string {
-  return hex(parseCertificate(root.der).subjectKeyId ?? new Uint8Array(0))
+  const { subjectKeyId: stated, spki } = parseCertificate(root.der)
+  return hex(stated ?? subjectKeyId(spki))
 }
 
 const found = new WeakMap<Bundle, readonly string[]>()
@@ -30,18 +32,24 @@ export function withTaintedRoots(bundle: Bundle, keyIds: ReadonlySet<string>): B
 
 /** @throws StatusError with the texts of SPIRE's data store */
 export function taintRoot(bundle: Bundle, keyId: string): Bundle {
-  const root = bundle.x509Authorities.find((candidate) => rootKeyId(candidate) === keyId)
-  if (!root) throw new StatusError('NOT_FOUND', 'no ca found with provided subject key ID')
-  if (root.tainted) throw new StatusError('INVALID_ARGUMENT', 'root CA is already tainted')
+  const roots = rootsOf(bundle, keyId)
+  if (roots.length === 0) throw new StatusError('NOT_FOUND', 'no ca found with provided subject key ID')
+  if (roots.every(({ tainted }) => tainted)) throw new StatusError('INVALID_ARGUMENT', 'root CA is already tainted')
   return withTaintedRoots(bundle, new Set([keyId]))
+}
+
+/** A key may have been certified more than once: it is tainted and revoked in all its certificates. */
+function rootsOf(bundle: Bundle, keyId: string): readonly X509Authority[] {
+  return bundle.x509Authorities.filter((root) => rootKeyId(root) === keyId)
 }
 
 /** The bundle without a tainted root. @throws StatusError with the texts of SPIRE's data store */
 export function revokeRoot(bundle: Bundle, keyId: string): Bundle {
-  const root = bundle.x509Authorities.find((candidate) => rootKeyId(candidate) === keyId)
-  if (!root) throw new StatusError('NOT_FOUND', 'no root CA found with provided subject key ID')
-  if (!root.tainted) throw new StatusError('INVALID_ARGUMENT', 'it is not possible to revoke an untainted root CA')
-  const x509Authorities = bundle.x509Authorities.filter((candidate) => candidate !== root)
+  const roots = rootsOf(bundle, keyId)
+  if (roots.length === 0) throw new StatusError('NOT_FOUND', 'no root CA found with provided subject key ID')
+  if (!roots.every(({ tainted }) => tainted))
+    throw new StatusError('INVALID_ARGUMENT', 'it is not possible to revoke an untainted root CA')
+  const x509Authorities = bundle.x509Authorities.filter((candidate) => !roots.includes(candidate))
   return { ...bundle, x509Authorities, sequenceNumber: bundle.sequenceNumber + 1 }
 }
 

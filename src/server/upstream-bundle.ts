@@ -1,3 +1,4 @@
+import type { Bundle, JwtAuthority } from '../core/bundle.ts'
 import type { Log } from '../core/log.ts'
 import type { UpstreamBundle } from '../core/plugin.ts'
 import type { BundleStore } from '../core/store.ts'
@@ -14,17 +15,19 @@ export interface UpstreamBundleDeps {
 }
 
 /**
- * Brings the own bundle in step with the upstream's: new roots and keys are added, roots that were tainted and are gone upstream
- * are removed, newly tainted ones make the CA below them be replaced first.
+ * Brings the own bundle in step with the upstream's: new roots and keys are added, taints are taken over, what was tainted and is gone
+ * upstream is removed. A CA below a tainted root is replaced first, and that by what is tainted, not by what is new: another server on the
+ * same database may have taken the same update over before.
  * @see server.md 5.5
  */
 export async function takeUpstreamBundle(deps: UpstreamBundleDeps, update: UpstreamBundle): Promise<void> {
   const { bundles, trustDomain, log } = deps
   const theirs = new Map(update.x509Authorities.map((root) => [rootKeyId(root), root]))
   const roots = (await bundles.get(trustDomain))?.x509Authorities ?? []
+  const tainted = roots.filter((root) => root.tainted || theirs.get(rootKeyId(root))?.tainted).map(rootKeyId)
+  if (tainted.length > 0) await deps.replaceCa(new Set(tainted))
   const newlyTainted = roots.filter((root) => !root.tainted && theirs.get(rootKeyId(root))?.tainted).map(rootKeyId)
   if (newlyTainted.length > 0) {
-    await deps.replaceCa(new Set(newlyTainted))
     await bundles.change(trustDomain, (bundle) => withTaintedRoots(bundle, new Set(newlyTainted)))
     log.info('X.509 authority tainted', { subject_key_id: newlyTainted.join(',') })
     deps.onTainted(newlyTainted)
@@ -39,4 +42,26 @@ export async function takeUpstreamBundle(deps: UpstreamBundleDeps, update: Upstr
     log.info('X.509 authority revoked', { subject_key_id: [...revoked].join(',') })
   }
   await bundles.append({ trustDomain, ...update })
+  await bundles.change(trustDomain, (bundle) => withKeysOf(bundle, update))
+}
+
+/** The bundle with the taints of the upstream's keys, without those that were tainted and are gone there; undefined if it is so already. */
+function withKeysOf(bundle: Bundle, update: UpstreamBundle): Bundle | undefined {
+  const jwtAuthorities = keysLike(bundle.jwtAuthorities, update.jwtAuthorities)
+  // An upstream that has no WIT keys of ours says nothing of them.
+  const witAuthorities = update.witAuthorities?.length
+    ? keysLike(bundle.witAuthorities, update.witAuthorities)
+    : bundle.witAuthorities
+  if (jwtAuthorities === bundle.jwtAuthorities && witAuthorities === bundle.witAuthorities) return undefined
+  return { ...bundle, jwtAuthorities, witAuthorities, sequenceNumber: bundle.sequenceNumber + 1 }
+}
+
+/** The same array if nothing changes. A key that is not tainted stays: it may be one of ours that is not published upstream yet. */
+function keysLike(own: readonly JwtAuthority[], theirs: readonly JwtAuthority[]): readonly JwtAuthority[] {
+  const known = new Map(theirs.map((key) => [key.keyId, key]))
+  const changed = own.some((key) => (key.tainted ? !known.has(key.keyId) : known.get(key.keyId)?.tainted))
+  if (!changed) return own
+  return own
+    .filter((key) => !key.tainted || known.has(key.keyId))
+    .map((key) => (known.get(key.keyId)?.tainted ? { ...key, tainted: true } : key))
 }

@@ -56,6 +56,8 @@ export interface Sender {
   readonly signed: boolean
   /** Makes sure that a body is the one that was signed. @throws StatusError */
   readonly checkBody?: (body: Uint8Array) => Promise<void>
+  /** What a sender is told who is nobody here, but somebody elsewhere, where strangers may not call. */
+  readonly refusal?: StatusError
 }
 
 const NOTHING = new Uint8Array(0)
@@ -98,8 +100,10 @@ export function connectHandler(
       const { peer } = sender
       // What this sender may not call is refused without its message, by the method itself.
       const limit = method.requestLimit?.(peer) ?? Number.POSITIVE_INFINITY
-      if (limit === 0) void request.body?.cancel().catch(() => {})
-      else {
+      if (limit === 0) {
+        void request.body?.cancel().catch(() => {})
+        if (sender.refusal) throw sender.refusal
+      } else {
         body = await readBody(request, {
           maxBytes: Math.min(limit, options.maxBodyBytes ?? MAX_MESSAGE_BYTES),
           timeoutMs: options.bodyTimeoutMs ?? 20_000,
