@@ -1,3 +1,4 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto'
 import * as peculiar from '@peculiar/webcrypto'
 import fc from 'fast-check'
 import { exportJWK, generateKeyPair, importJWK, jwtVerify, SignJWT } from 'jose'
@@ -7,8 +8,8 @@ import type { JwtAuthority } from './bundle.ts'
 import { bundleDocument, parseBundleDocument, workloadJwks } from './bundle-document.ts'
 import { StatusError } from './error.ts'
 import { jwkOf, spkiOfJwk } from './jwk.ts'
-import { jwtSigner, signJwtSvid, validateJwtSvid } from './jwt-svid.ts'
-import { webCryptoVerifier } from './public-key.ts'
+import { fitsJws, jwtSigner, signJwtSvid, validateJwtSvid } from './jwt-svid.ts'
+import { parsePublicKey, webCryptoVerifier } from './public-key.ts'
 import { parseSpiffeId } from './spiffe-id.ts'
 import { parseTrustDomainName } from './trust-domain.ts'
 
@@ -248,4 +249,69 @@ test('a bundle document is read as it was written', () => {
   expect(workloadJwks(bundle)).toMatch(
     /^\{\n {4}"keys": \[\n {8}\{\n {12}"kty": "EC",\n {12}"kid": "key-1",\n {12}"crv": "P-256",/,
   )
+})
+
+test('an algorithm fits keys of its kind, its curve and enough bits only', () => {
+  const keyOf = (publicKey: KeyObject) =>
+    parsePublicKey(new Uint8Array(publicKey.export({ type: 'spki', format: 'der' })))
+  const ec = (namedCurve: string) => keyOf(generateKeyPairSync('ec', { namedCurve }).publicKey)
+  const rsa = (modulusLength: number) => keyOf(generateKeyPairSync('rsa', { modulusLength }).publicKey)
+  const keys = {
+    'P-256': ec('P-256'),
+    'P-384': ec('P-384'),
+    'P-521': ec('P-521'),
+    'RSA 1024': rsa(1024),
+    'RSA 2040': rsa(2040),
+    'RSA 2048': rsa(2048),
+    Ed25519: keyOf(generateKeyPairSync('ed25519').publicKey),
+  }
+  const fitting = (algorithm: string) =>
+    Object.entries(keys).flatMap(([name, one]) => (fitsJws(one, algorithm) ? [name] : []))
+  expect(fitting('ES256')).toEqual(['P-256'])
+  expect(fitting('ES384')).toEqual(['P-384'])
+  expect(fitting('ES512')).toEqual(['P-521'])
+  for (const algorithm of ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'])
+    expect(fitting(algorithm)).toEqual(['RSA 2048'])
+  for (const algorithm of ['', 'none', 'HS256', 'EdDSA', 'constructor', '__proto__'])
+    expect(fitting(algorithm)).toEqual([])
+})
+
+test.each<[string, object, object, string]>([
+  ['an algorithm in a list', { alg: ['ES256'] }, {}, 'unexpected signature algorithm ["ES256"]'],
+  ['an empty subject', {}, { sub: '' }, 'token missing subject claim'],
+  ['a subject that is no text', {}, { sub: 5 }, 'token missing subject claim'],
+  ['an end that is null', {}, { exp: null }, 'token missing exp claim'],
+  ['a start that is text', {}, { nbf: '1' }, 'invalid nbf claim'],
+  ['a time of issue that is a list', {}, { iat: [1] }, 'invalid iat claim'],
+  ['an audience that is null', {}, { aud: null }, 'expected audience in ["a"] (audience=[])'],
+  ['an audience that is a number', {}, { aud: 5 }, 'invalid aud claim'],
+  ['an audience with a number in it', {}, { aud: ['a', 5] }, 'invalid aud claim'],
+  ['an audience with a list in it', {}, { aud: [['a']] }, 'invalid aud claim'],
+  ['an audience that begins alike', {}, { aud: ['ab', 'A'] }, 'expected audience in ["a"]'],
+])('a token with %s is refused', async (_, header, payload, message) => {
+  await expect(validate({ token: await made(header, payload) })).rejects.toThrow(message)
+})
+
+test('a token whose text is no UTF-8 or no base64url is refused', async () => {
+  const [header, , signature] = token.split('.')
+  const broken = Buffer.concat([
+    Buffer.from(CLAIMS.slice(0, -1)),
+    Buffer.from(',"x":"'),
+    Buffer.of(0xff),
+    Buffer.from('"}'),
+  ])
+  const input = `${header}.${broken.toString('base64url')}`
+  const signed = Buffer.from(await signer.sign(new TextEncoder().encode(input))).toString('base64url')
+  for (const text of [
+    `${input}.${signed}`,
+    `${header}.!.${signature}`,
+    `${header}.${part(claims)}.!`,
+    `${token}.`,
+    `.${token}`,
+  ])
+    await expect((async () => validate({ token: text }))()).rejects.toThrow('unable to parse JWT token')
+})
+
+test('times that are null are as if they were not there', async () => {
+  expect(await validate({ token: await made({}, { nbf: null, iat: null }) })).toMatchObject({ spiffeId: sub })
 })

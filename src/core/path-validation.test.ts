@@ -3,7 +3,8 @@ import { expect, test } from 'vitest'
 import { AT, type Made, makeCertificate, makeExtension } from '../../test/support/x509.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { type Certificate, parseCertificate } from './certificate.ts'
-import { verifyPath, verifyX509Svid } from './path-validation.ts'
+import { hex } from './der.ts'
+import { issuingKeyId, verifyPath, verifyX509Svid } from './path-validation.ts'
 import { subjectKeyId, type VerifySignature } from './public-key.ts'
 
 const parse = (made: Made) => parseCertificate(made.der)
@@ -173,4 +174,108 @@ test('a path of nine certificates is found, one of ten is not', async () => {
     })
   expect(await check(chain[6]!)).toHaveLength(9)
   await expect(check(chain[7]!)).rejects.toThrow('x509: too many intermediates for path length constraint')
+})
+
+const below = async (says: Partial<Parameters<typeof makeCertificate>[0]>, issuer: Made) =>
+  makeCertificate({ name: 'leaf', uris: ['spiffe://example.org/w'], ...says }, issuer)
+const outcomeOf = async (chain: readonly Made[], roots: readonly Made[], at = AT) => {
+  const [leaf, ...intermediates] = chain.map(parse) as [Certificate, ...Certificate[]]
+  try {
+    return (await verifyPath({ leaf, intermediates, roots: roots.map(parse), at, verify: nodeVerifier() })).length
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+const UNKNOWN = 'x509: certificate signed by unknown authority'
+
+test('a certificate is good from the second in which it begins to the one in which it ends', async () => {
+  const root = await makeCertificate({ name: 'root', ca: true })
+  const leaf = await below({ notBefore: AT, notAfter: AT + 10 }, root)
+  expect(await outcomeOf([leaf], [root], AT)).toBe(2)
+  expect(await outcomeOf([leaf], [root], AT + 10)).toBe(2)
+  const expired = 'x509: certificate has expired or is not yet valid: current time'
+  expect(await outcomeOf([leaf], [root], AT - 1)).toBe(`${expired} 2027-01-15T07:59:59Z is before 2027-01-15T08:00:00Z`)
+  expect(await outcomeOf([leaf], [root], AT + 11)).toBe(`${expired} 2027-01-15T08:00:11Z is after 2027-01-15T08:00:10Z`)
+})
+
+test('an issuer is told by its name and key id; without key ids the name is enough, and the signature decides', async () => {
+  const key = await generateSigner('ec-p256')
+  const root = await makeCertificate({ name: 'root', ca: true, key })
+  expect(await outcomeOf([await below({}, root)], [root])).toBe(2)
+  expect(await outcomeOf([await below({ authorityKeyId: Uint8Array.of(9) }, root)], [root])).toBe(UNKNOWN)
+  const elsewhere = await makeCertificate({ name: 'elsewhere', ca: true, key })
+  expect(await outcomeOf([await below({}, elsewhere)], [root])).toBe(UNKNOWN)
+  const without = (made: Certificate) => ({ ...made, subjectKeyId: undefined })
+  const leaf = parse(await below({}, root))
+  const input = { leaf, intermediates: [], roots: [without(parse(root))], at: AT, verify: nodeVerifier() }
+  expect(await verifyPath(input)).toHaveLength(2)
+  expect(await verifyPath({ ...input, leaf: { ...leaf, authorityKeyId: undefined } })).toHaveLength(2)
+})
+
+test('an authority need not say what its key is for; if it does, it must be for certificates', async () => {
+  const usages = [
+    undefined,
+    Uint8Array.of(2, 0b0000_0100),
+    Uint8Array.of(1, 0b0000_0010),
+    Uint8Array.of(7, 0b1000_0000),
+  ]
+  const outcomes = await Promise.all(
+    usages.map(async (keyUsage) => {
+      const root = await makeCertificate({ name: 'root', ca: true, keyUsage })
+      return outcomeOf([await below({}, root)], [root])
+    }),
+  )
+  const wrong = 'x509: invalid signature: parent certificate cannot sign this kind of certificate'
+  expect(outcomes).toEqual([2, 2, wrong, wrong])
+})
+
+test('a path length counts the authorities below, without those that issued themselves', async () => {
+  const long = 'x509: too many intermediates for path length constraint'
+  const root = await makeCertificate({ name: 'root', ca: true, pathLength: 1 })
+  const first = await makeCertificate({ name: 'first', ca: true }, root)
+  const second = await makeCertificate({ name: 'second', ca: true }, first)
+  const renewed = await makeCertificate({ name: 'first', ca: true }, first)
+  expect(await outcomeOf([await below({}, first), first], [root])).toBe(3)
+  expect(await outcomeOf([await below({}, second), second, first], [root])).toBe(long)
+  expect(await outcomeOf([await below({}, renewed), renewed, first], [root])).toBe(4)
+  const none = await makeCertificate({ name: 'root', ca: true, pathLength: 0 })
+  expect(await outcomeOf([await below({}, none)], [none])).toBe(2)
+})
+
+test('a root that cannot have signed does not hide another one that did, nor does a dead end', async () => {
+  const key = await generateSigner('ec-p256')
+  const expired = await makeCertificate({ name: 'root', ca: true, key, notAfter: AT - 1 })
+  const good = await makeCertificate({ name: 'root', ca: true, key })
+  expect(await outcomeOf([await below({}, good)], [expired, good])).toBe(2)
+  expect(await outcomeOf([await below({}, good)], [expired])).toMatch(/certificate has expired/)
+  const middleKey = await generateSigner('ec-p256')
+  const nowhere = await makeCertificate(
+    { name: 'middle', ca: true, key: middleKey },
+    await makeCertificate({ name: 'lost', ca: true }),
+  )
+  const middle = await makeCertificate({ name: 'middle', ca: true, key: middleKey }, good)
+  expect(await outcomeOf([await below({}, middle), nowhere, middle], [good])).toBe(3)
+})
+
+test('an algorithm that nobody knows is said', async () => {
+  const root = await makeCertificate({ name: 'root', ca: true })
+  const leaf = { ...parse(await below({}, root)), signatureAlgorithm: '1.2.3' }
+  const attempt = verifyPath({ leaf, intermediates: [], roots: [parse(root)], at: AT, verify: nodeVerifier() })
+  await expect(attempt).rejects.toMatchObject({
+    code: 'UNAUTHENTICATED',
+    message: 'x509: unsupported signature algorithm 1.2.3',
+  })
+})
+
+test('sixteen certificates are not too many', async () => {
+  const root = await makeCertificate({ name: 'root', ca: true })
+  const { der } = await below({}, root)
+  const input = { rootsOf: () => [parse(root)], at: AT, verify: nodeVerifier() }
+  expect((await verifyX509Svid({ chain: new Array(16).fill(der), ...input })).spiffeId).toBe('spiffe://example.org/w')
+})
+
+test('the key that issued a certificate is known by its id, or not at all', async () => {
+  const root = await makeCertificate({ name: 'root', ca: true })
+  expect(issuingKeyId(parse(await below({}, root)))).toBe(hex(parse(root).subjectKeyId!))
+  expect(issuingKeyId(parse(root))).toBe('')
 })

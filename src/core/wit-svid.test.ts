@@ -10,7 +10,7 @@ import { jwtSigner, signJwtSvid } from './jwt-svid.ts'
 import { webCryptoVerifier } from './public-key.ts'
 import { parseSpiffeId } from './spiffe-id.ts'
 import { parseTrustDomainName } from './trust-domain.ts'
-import { parseWitKey, signWitSvid, validateWitSvid, type WitKey, witKeyOf } from './wit-svid.ts'
+import { parseWitKey, requireKeySize, signWitSvid, validateWitSvid, type WitKey, witKeyOf } from './wit-svid.ts'
 
 const NOW = 1_800_000_000
 const TD = parseTrustDomainName('example.org')
@@ -169,4 +169,34 @@ test('whatever comes in, the answer is a StatusError', async () => {
     }),
     { numRuns: 50 },
   )
+})
+
+test.each<[string, object, string]>([
+  ['an empty subject', { sub: '' }, 'token missing subject claim'],
+  ['a subject that is no text', { sub: [sub] }, 'token missing subject claim'],
+  ['an end that is null', { exp: null }, 'token missing exp claim'],
+  ['a start that is text', { nbf: '1' }, 'token not valid yet'],
+  ['a start that is null', { nbf: null }, 'token not valid yet'],
+  ['a key that is null', { cnf: { jwk: null } }, 'token missing cnf.jwk claim'],
+  ['a key that is text with an algorithm', { cnf: { jwk: 'ES256' } }, 'token missing cnf.jwk claim'],
+  ['a key in a list', { cnf: [{ jwk }] }, 'token missing cnf.jwk claim'],
+  ['an algorithm that is no text', { cnf: { jwk: { ...jwk, alg: ['ES256'] } } }, 'token missing cnf.jwk claim'],
+])('a token with %s is refused', async (_, payload, message) => {
+  await expect(validate({ token: await made({}, payload) })).rejects.toThrow(message)
+})
+
+test('a token is valid from the second in which it starts', async () => {
+  expect(await validate({ token: await made({}, { nbf: NOW }) })).toMatchObject({ spiffeId: sub })
+  expect(await validate({ token: await made({}, { nbf: NOW - 1 }) })).toMatchObject({ spiffeId: sub })
+})
+
+test('RSA keys have from 2048 to 8192 bits; keys of other kinds have no such bounds', () => {
+  const rsa = parseWitKey(spkiOf(2048))
+  if (rsa.kind !== 'rsa') throw new Error('no RSA key')
+  for (const bits of [2048, 3072, 8192]) expect(() => requireKeySize({ ...rsa, bits })).not.toThrow()
+  for (const bits of [1024, 2047, 8193, 16_384])
+    expect(() => requireKeySize({ ...rsa, bits })).toThrow(`RSA key has ${bits} bits; 2048 to 8192 are allowed`)
+  expect(() => requireKeySize(parseWitKey(workload))).not.toThrow()
+  expect(() => requireKeySize({ ...parseWitKey(workload), bits: 1 } as never)).not.toThrow()
+  expect(Object.keys(witKeyOf(rsa, 'RS256'))).not.toContain('crv')
 })

@@ -216,3 +216,26 @@ test('a CSR made by openssl is read', () => {
   expect(csr).toMatchObject({ uris: ['spiffe://example.org/a'], dnsNames: ['x'] })
   return verifyCsrSignature(csr, verify)
 })
+
+test('no certificate is made for an ID of more than 2048 bytes', async () => {
+  const { signer, issuer } = await authority('ec-p256')
+  const uriOf = (bytes: number) => `spiffe://example.org/${'a'.repeat(bytes - 21)}`
+  const made = await signCertificate(svid(signer, { uri: uriOf(2048) }), issuer)
+  expect(parseCertificate(made).uris).toEqual([uriOf(2048)])
+  await expect(signCertificate(svid(signer, { uri: uriOf(2049) }), issuer)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: 'SPIFFE ID is longer than 2048 bytes',
+  })
+})
+
+test('a serial number is never zero, and may have zeros in it', () => {
+  const draws = [new Uint8Array(16), new Uint8Array(16).fill(1, 3), new Uint8Array(16).fill(2)]
+  expect(randomSerial(() => draws.shift()!)).toEqual(new Uint8Array(16).fill(1, 3))
+})
+
+test('key usage and basic constraints are critical, in SVIDs and CAs', async () => {
+  const { signer, issuer, der } = await authority('ec-p256')
+  const leaf = await signCertificate(svid(signer), issuer)
+  for (const certificate of [leaf, der])
+    for (const type of ['551d0f', '551d13']) expect(hex(certificate)).toContain(`0603${type}0101ff04`)
+})
