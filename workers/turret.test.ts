@@ -8,6 +8,7 @@ import { parseCertificate } from '../src/core/certificate.ts'
 import { parseCsr } from '../src/core/csr.ts'
 import type { Log, LogFields } from '../src/core/log.ts'
 import type { UpstreamAuthority } from '../src/core/plugin.ts'
+import { parsePublicKey } from '../src/core/public-key.ts'
 import { trustDomainId } from '../src/core/spiffe-id.ts'
 import { issuerOf, randomSerial, signCertificate } from '../src/core/x509-svid.ts'
 import { generateSigner } from '../src/plugins/signer.ts'
@@ -78,6 +79,13 @@ test('what Cloudflare says of a certificate counts where the platform is a front
   const store = async () => ({ ...deps.store, close: async () => {} })
   const fronted = turret({ ...options, store, fronts: [{ name: 'worker', carrier: 'cloudflare' }] })
   expect((await fronted.fetch(request())).status).toBe(200)
+})
+
+test('what signs answers for anybody has an EC key, also where the CA has RSA', async () => {
+  const made = turret({ ...options, caKeyType: 'rsa-2048', jwtKeyType: 'ec-p256' })
+  const { identity, deps } = await made.server()
+  expect(parsePublicKey(identity().key.publicKey).kind).toBe('ec')
+  await deps.store.close()
 })
 
 test('in an app of somebody else, below a path', async () => {

@@ -4,6 +4,7 @@ import { AT, type Made, makeCertificate } from '../../test/support/x509.ts'
 import { base64 } from '../core/base64.ts'
 import { parseCertificate, serialText } from '../core/certificate.ts'
 import { createCsr } from '../core/csr.ts'
+import { proveJoinToken } from '../core/join-token-proof.ts'
 import { jwtSigner } from '../core/jwt-svid.ts'
 import type { Log, LogFields } from '../core/log.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
@@ -11,6 +12,7 @@ import { parseWitKey, signWitSvid, witKeyOf } from '../core/wit-svid.ts'
 import { encodeName } from '../core/x509-name.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { trustOf } from '../server/trust.ts'
+import { envelope } from '../transport/connect-protocol.ts'
 import type { FrontOptions, TlsClientAuth } from '../transport/front.ts'
 import { verifyResponse, x509Credential } from '../transport/http-signature.ts'
 import {
@@ -459,4 +461,23 @@ test.each([
   const request = new Request('http://inside/v1/token', { method: 'POST', headers: headers as never, body: form })
   expect((await app(request, '10.0.0.9')).status).toBe(400)
   expect(lines.find(({ message }) => message === 'API accessed')?.caller_addr).toBe(address)
+})
+
+test('whoever ends TLS sees no join token: the token itself is refused', async () => {
+  await store.joinTokens.create({ value: 'a-token', expiresAt: AT + 60 })
+  const csr = await createCsr({ subject: encodeName({}) }, await generateSigner('ec-p256'))
+  const attest = async (payload: Uint8Array) => {
+    const data = { type: 'join_token', payload: base64(payload) }
+    const body = envelope(new TextEncoder().encode(JSON.stringify({ params: { data, params: { csr: base64(csr) } } })))
+    const request = new Request('https://id.example.org/spire.api.server.agent.v1.Agent/AttestAgent', {
+      method: 'POST',
+      headers: { 'content-type': 'application/connect+json' },
+      body: body as BodyInit,
+    })
+    return (await app(request, '10.0.0.8')).text()
+  }
+  expect(await attest(new TextEncoder().encode('a-token'))).toContain('over HTTP proof of a join token is taken')
+  clock.ms += 1000
+  const proof = await proveJoinToken('a-token', { trustDomain: TD, csr }, AT)
+  expect(await attest(proof)).toContain('/spire/agent/join_token/a-token')
 })

@@ -223,3 +223,27 @@ test('who goes on from a checkpoint answers the question that was kept there', a
   expect(await rejection(resume('no idea'))).toBe('PERMISSION_DENIED: nodeattestor(quiz): wrong answer')
   expect((await resume('answer to question 0'))?.svid?.id?.path).toBe('/spire/agent/quiz/n')
 })
+
+test('calls that could not come to anything are not counted, and nobody waits behind more than five seconds of others', async () => {
+  const waits: number[] = []
+  const server = await testServer({
+    attestors: [asking(0)],
+    wait: async (ms) => void waits.push(ms),
+  })
+  const send = (params: Params) => {
+    async function* requests() {
+      yield api.AttestAgentRequest.encode({ params }).finish()
+    }
+    const talk = async () => {
+      for await (const _ of server.service.methods.get(PATH)!.stream(requests(), incoming(ANONYMOUS))) return
+    }
+    return rejection(talk())
+  }
+  for (let count = 0; count < 20; count++) {
+    expect(await send(undefined)).toMatch(/^INVALID_ARGUMENT: malformed param/)
+    expect(await send({ ...QUIZ, data: { type: 'nothing', payload: bytes('x') } })).toMatch(/^FAILED_PRECONDITION: /)
+  }
+  for (let count = 0; count < 6; count++) expect(await send(QUIZ)).toBe('OK')
+  expect(waits).toEqual([1000, 2000, 3000, 4000, 5000])
+  expect(await send(QUIZ)).toMatch(/^RESOURCE_EXHAUSTED: rejecting request due to attest agent rate limiting/)
+})
