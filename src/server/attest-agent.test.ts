@@ -247,3 +247,22 @@ test('calls that could not come to anything are not counted, and nobody waits be
   expect(waits).toEqual([1000, 2000, 3000, 4000, 5000])
   expect(await send(QUIZ)).toMatch(/^RESOURCE_EXHAUSTED: rejecting request due to attest agent rate limiting/)
 })
+
+test('an agent that can attests again, until it is banned', async () => {
+  const server = await testServer({ attestors: [asking(0)] })
+  const once = async () => {
+    async function* requests() {
+      yield api.AttestAgentRequest.encode({ params: QUIZ }).finish()
+    }
+    for await (const message of server.service.methods.get(PATH)!.stream(requests(), incoming(ANONYMOUS)))
+      return api.AttestAgentResponse.decode(message).result
+    return undefined
+  }
+  const id = spiffeId(TD, '/spire/agent/quiz/n')
+  expect(await once()).toBeDefined()
+  const first = (await server.store.nodes.get(id))!.serialNumber
+  expect(await once()).toBeDefined()
+  expect((await server.store.nodes.get(id))!.serialNumber).not.toBe(first)
+  await server.store.nodes.ban(id)
+  expect(await rejection(once())).toBe('PERMISSION_DENIED: failed to attest: agent is banned')
+})

@@ -263,3 +263,13 @@ test('what is read anew replaces all that was known', async () => {
   expect(index.bySpiffeId(id('b'))).toEqual([])
   expect(index.bySpiffeId(id('other'))).toHaveLength(1)
 })
+
+test('of two entries one that is changed is served as it is now', async () => {
+  const { store, index } = await setUp([entry('a', 'spire/agent/a'), entry('b', 'spire/agent/a')])
+  const none: [] = []
+  const before = index.entriesFor(AGENT, none)
+  await store.entries.update('a', { dnsNames: ['a.test'], spiffeId: id('other') })
+  const after = index.entriesFor(AGENT, none)
+  expect(after).not.toBe(before)
+  expect(after.find((one) => one.id === 'a')).toMatchObject({ dnsNames: ['a.test'], spiffeId: id('other') })
+})
