@@ -315,3 +315,13 @@ test('a token whose text is no UTF-8 or no base64url is refused', async () => {
 test('times that are null are as if they were not there', async () => {
   expect(await validate({ token: await made({}, { nbf: null, iat: null }) })).toMatchObject({ spiffeId: sub })
 })
+
+test('a token has at most 64 KiB, whatever is in it', async () => {
+  const padded = async (length: number) => {
+    const bare = (await made({}, { x: '' })).length
+    // Three bytes are four letters.
+    return made({}, { x: 'a'.repeat(Math.floor(((length - bare) * 3) / 4)) })
+  }
+  await expect(validate({ token: await padded(60_000) })).resolves.toMatchObject({ spiffeId: sub })
+  await expect((async () => validate({ token: await padded(70_000) }))()).rejects.toThrow('must have three parts')
+})

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { normaliseSelectors, requireSelector, type Selector } from './selector.ts'
+import { normaliseSelectors, requireSelector, type Selector, selectorText } from './selector.ts'
 
 const text = fc.string({
   unit: fc.oneof(
@@ -36,4 +36,10 @@ test.each([
   [{ type: 'a', value: '' }, 'missing selector value'],
 ])('a selector like %o is refused', (selector, message) => {
   expect(() => requireSelector(selector)).toThrow(message)
+})
+
+test('a selector that has a type without colon and a value is taken, and written with one between', () => {
+  const selector = { type: 'unix', value: 'uid:1' }
+  expect(requireSelector(selector)).toBe(selector)
+  expect(selectorText(selector)).toBe('unix:uid:1')
 })

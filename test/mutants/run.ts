@@ -27,7 +27,7 @@ process.env.TMPDIR = temporary
 const results: FileResults[] = []
 try {
   for (const [room, members] of Map.groupBy(files, roomOf)) {
-    const incrementalFile = join(kept, `${room.replace('/', '-')}.json`)
+    const incrementalFile = join(kept, `${room.replaceAll('/', '-')}.json`)
     await new Stryker({
       mutate: members,
       testRunner: 'vitest',
@@ -39,7 +39,7 @@ try {
       // Without tsconfig.json, which Stryker would rewrite with a TypeScript that still had an interface for JavaScript.
       ignorePatterns: [
         '**',
-        '!{src,agent,proto,test,workers,bin,drizzle}/**',
+        '!{src,agent,proto,test,workers,bin,drizzle,examples}/**',
         '!package.json',
         'test/runtimes/binaries',
       ],
@@ -66,10 +66,8 @@ function sourceFiles(path: string): string[] {
   return found.filter((file) => !file.endsWith('.test.ts'))
 }
 
-/** The folder whose tests judge a file. */
+/** The folder whose tests judge a file: each kind of plugin has its own, some with a server to start. */
 function roomOf(file: string): string {
-  return file
-    .split('/')
-    .slice(0, file.startsWith('src/') ? 2 : 1)
-    .join('/')
+  const depth = file.startsWith('src/plugins/') ? 3 : file.startsWith('src/') ? 2 : 1
+  return file.split('/').slice(0, depth).join('/')
 }
