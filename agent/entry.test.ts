@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
+import { type Entry as WireEntry, Entry as WireEntryType } from '../proto/spire/api/types.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
-import { type AgentEntry, sameEntry } from './entry.ts'
+import { type AgentEntry, ENTRY_MASK, parseEntry, sameEntry } from './entry.ts'
 
 const ENTRY: AgentEntry = {
   id: 'e',
@@ -41,4 +42,50 @@ test.each(Object.keys(ENTRY) as (keyof AgentEntry)[])('an entry with another %s 
 
 test('a copy of an entry is the same', () => {
   expect(sameEntry(ENTRY, structuredClone(ENTRY))).toBe(true)
+})
+
+const WIRE: WireEntry = {
+  ...WireEntryType.decode(new Uint8Array(0)),
+  id: 'e',
+  spiffeId: { trustDomain: 'example.org', path: '/w' },
+  selectors: [
+    { type: 'u', value: '2' },
+    { type: 'u', value: '1' },
+    { type: 'u', value: '2' },
+  ],
+  federatesWith: ['spiffe://one.org'],
+  dnsNames: ['b.test', 'a.test'],
+}
+
+test('an entry from the server is read in one form, whatever order its parts are in', () => {
+  expect(parseEntry(WIRE)).toMatchObject({
+    id: 'e',
+    spiffeId: 'spiffe://example.org/w',
+    selectors: ['u:1', 'u:2'],
+    federatesWith: ['one.org'],
+    dnsNames: ['a.test', 'b.test'],
+    disableX509SvidPrefetch: false,
+    jwtSvidIncludeJti: false,
+  })
+  const additionalAttributes = { disableX509SvidPrefetch: true, jwtSvidIncludeJti: true }
+  expect(parseEntry({ ...WIRE, additionalAttributes })).toMatchObject(additionalAttributes)
+})
+
+test.each<[string, Partial<WireEntry>]>([
+  ['no id', { id: '' }],
+  ['no SPIFFE ID', { spiffeId: undefined }],
+  ['a SPIFFE ID that is none', { spiffeId: { trustDomain: 'Example.org', path: '/w' } }],
+  ['a path that is none', { spiffeId: { trustDomain: 'example.org', path: 'w' } }],
+  ['no selectors: it would be for everybody', { selectors: [] }],
+  ['a selector without type', { selectors: [{ type: '', value: 'x' }] }],
+  ['a selector without value', { selectors: [{ type: 'u', value: '' }] }],
+  ['a trust domain that is none', { federatesWith: ['One org'] }],
+])('an entry with %s is not taken', (_, changes) => {
+  expect(() => parseEntry({ ...WIRE, ...changes })).toThrow()
+})
+
+test('the server is asked for all that an agent looks at, and for no more', () => {
+  const { parentId, x509SvidTtl, expiresAt, jwtSvidTtl, ...wanted } = ENTRY_MASK
+  expect([parentId, x509SvidTtl, expiresAt, jwtSvidTtl]).toEqual([false, false, false, false])
+  expect(Object.values(wanted).every((asked) => asked)).toBe(true)
 })
