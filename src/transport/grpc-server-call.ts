@@ -19,6 +19,8 @@ const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' }
 const WITH_TRAILERS = { waitForTrailers: true }
 const NOTHING = new Uint8Array(0)
 const OK_TRAILERS = { 'grpc-status': '0' }
+/** Bun ends the streams of a session that is destroyed properly, with the trailers there are: no call may look finished that is not. */
+const CUT_TRAILERS = statusTrailers(new StatusError('UNAVAILABLE', 'the connection was closed'))
 /** setTimeout's longest; a later deadline is none. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
@@ -38,7 +40,7 @@ export class ServerCall implements IncomingCall {
   /** Of the budget of strangers. */
   #heldBytes = 0
   #deadline: NodeJS.Timeout | undefined
-  #trailers: Record<string, string> = OK_TRAILERS
+  #trailers: Record<string, string> = CUT_TRAILERS
   #requests: MessageQueue | undefined
   #responses: AsyncIterator<Uint8Array> | undefined
 
@@ -243,6 +245,7 @@ export class ServerCall implements IncomingCall {
     const stream = this.#stream
     if (stream.destroyed || stream.closed) return
     this.#finish()
+    this.#trailers = OK_TRAILERS
     this.#respond()
     stream.end(frameMessage(response))
   }
@@ -264,6 +267,7 @@ export class ServerCall implements IncomingCall {
     }
     if (this.#finished || stream.destroyed) return
     this.#finish()
+    this.#trailers = OK_TRAILERS
     if (!stream.headersSent) this.#respond()
     stream.end()
   }

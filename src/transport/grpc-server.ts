@@ -85,7 +85,10 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
   let accepting: Duplex | undefined
 
   const accept = (socket: Duplex, peer: Peer): void => {
-    if (closing || socket.destroyed) {
+    // What was open with a certificate does not outlive it, whatever it waits for.
+    const leftMs =
+      peer.via === 'x509' ? peer.expiresAt * 1000 - (options.clock ?? systemClock).nowMs() : Number.POSITIVE_INFINITY
+    if (closing || socket.destroyed || leftMs <= 0) {
       socket.destroy()
       return
     }
@@ -107,11 +110,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     connection.timers.push(preface)
     session.once('remoteSettings', () => clearTimeout(preface))
     if (options.maxConnectionAgeMs !== undefined) limitAge(connection, options.maxConnectionAgeMs, options)
-    // What was open with a certificate does not outlive it, whatever it waits for.
-    if (peer.via === 'x509') {
-      const leftMs = peer.expiresAt * 1000 - (options.clock ?? systemClock).nowMs()
-      if (leftMs <= MAX_TIMER_MS) connection.timers.push(setTimeout(() => cut(connection), Math.max(0, leftMs)).unref())
-    }
+    if (leftMs <= MAX_TIMER_MS) connection.timers.push(setTimeout(() => cut(connection), leftMs).unref())
   }
 
   const close = async (graceMs = 10_000): Promise<void> => {

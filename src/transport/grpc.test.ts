@@ -442,12 +442,19 @@ test('a connection that sends nothing is dropped', async () => {
   await strict.close(100)
 })
 
-test('a connection ends with the certificate that opened it', async () => {
-  endOfCertificate = Math.floor(Date.now() / 1000) - 1
-  const late = await connect({
-    target: `dns:///127.0.0.1:${tls.port}`,
-    tls: { identity: () => clientIdentity, verifyServer: () => {} },
-  })
+test('a connection ends with the certificate that opened it, and none begins after', async () => {
+  const dial = () =>
+    connect({
+      target: `dns:///127.0.0.1:${tls.port}`,
+      tls: { identity: () => clientIdentity, verifyServer: () => {} },
+    })
+  endOfCertificate = Date.now() / 1000 + 0.5
+  const following = await dial()
+  const answers = following.serverStream(method('Follow'), bytes(0))
+  expect((await answers.next()).value).toEqual(bytes(7))
+  await expect(answers.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  following.close()
+  const late = await dial()
   await expect(late.unary(method('Unary'), bytes(0))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   late.close()
   endOfCertificate = 4_000_000_000

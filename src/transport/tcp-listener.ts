@@ -9,6 +9,8 @@ const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'address already in use',
   EACCES: 'permission denied',
   EADDRNOTAVAIL: 'cannot assign requested address',
+  // Deno's word for the same: the address itself was looked at before.
+  EINVAL: 'cannot assign requested address',
 }
 const NO_IPV6: ReadonlySet<string | undefined> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'])
 

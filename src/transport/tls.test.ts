@@ -73,25 +73,6 @@ test.each([
   expect(peers).toHaveLength(wanted === '' ? 0 : 1)
 })
 
-test.each(['TLSv1.2', 'TLSv1.3'] as const)('no session of %s can be taken up again', async (version) => {
-  const { port } = await listener()
-  const { said, sessions } = await visit(port, { ...H2, minVersion: version, maxVersion: version })
-  expect(said).toBe('taken')
-  for (const session of sessions) {
-    const again = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...H2, session, maxVersion: version })
-    open.push(again)
-    await once(again, 'secureConnect')
-    expect(again.isSessionReused()).toBe(false)
-  }
-})
-
-test.each(['TLSv1', 'TLSv1.1'] as const)('%s is refused', async (version) => {
-  const { port, peers } = await listener()
-  const ciphers = 'DEFAULT:@SECLEVEL=0'
-  expect((await visit(port, { ...H2, minVersion: version, maxVersion: version, ciphers })).said).toBe('')
-  expect(peers).toEqual([])
-})
-
 test('who shows a certificate is who it is verified to be, else nobody is let in', async () => {
   const identity = { secureContext: secureContextOf(clientIdentity, false), ...H2 }
   const chains: (readonly Uint8Array[])[] = []
