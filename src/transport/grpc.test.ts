@@ -450,7 +450,7 @@ test('a connection ends with the certificate that opened it, and none begins aft
     })
   endOfCertificate = Date.now() / 1000 + 0.5
   const following = await dial()
-  const answers = following.serverStream(method('Follow'), bytes(0))
+  const answers = following.serverStream(method('Follow'), bytes(0))[Symbol.asyncIterator]()
   expect((await answers.next()).value).toEqual(bytes(7))
   await expect(answers.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   following.close()
