@@ -41,6 +41,10 @@ for (const runtime of ['node', 'deno', 'bun'] satisfies Runtime[]) {
       const agent = await cluster.startAgent(agentFiles, files, await cluster.token(files, 'agent'))
       const before = new Map<ChildProcess, string[]>([server, agent].map((child) => [child, listening(child.pid!)]))
       expect(before.get(server)).toHaveLength(1)
+      // A crash leaves no file with the keys in it.
+      for (const { pid } of before.keys()) {
+        expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +/m)
+      }
       for (const signal of HARMLESS) {
         for (const child of [server, agent]) child.kill(signal)
         // Both answer again: they have got over it.
