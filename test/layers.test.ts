@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { expect, test } from 'vitest'
+import { REGISTRY } from '../src/plugins/registry.ts'
 
 const ROOT = resolve(import.meta.dirname, '..')
 
@@ -11,7 +12,10 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   'src/rpc': { inside: ['src/core'], outside: [] },
   'src/server': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^jose$/] },
   'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^pg$/, /^node:/] },
-  'src/plugins': { inside: ['src/core'], outside: [/^node:/, /^aws4fetch$/] },
+  'src/plugins': {
+    inside: ['src/core', 'src/config', 'src/rpc', 'src/store', 'proto'],
+    outside: [/^node:/, /^aws4fetch$/],
+  },
   'src/config': { inside: ['src/core'], outside: [] },
   'src/transport': {
     inside: ['src/core', 'src/rpc', 'proto'],
@@ -91,6 +95,33 @@ function trespasses(room: string): string[] {
 
 test.each(Object.keys(ROOMS))('%s imports only what its row allows', (room) => {
   expect(trespasses(room)).toEqual([])
+})
+
+/** Plugins that use another one. */
+const USES: Readonly<Record<string, readonly string[]>> = {
+  // A nested server attests itself as an agent does.
+  'upstreamauthority/spire': ['nodeattestor/join_token'],
+}
+
+test('no plugin imports from the room of another', () => {
+  const rooms = Object.entries(REGISTRY).flatMap(([kind, named]) =>
+    Object.keys(named).map((name) => `${kind.toLowerCase()}/${name}`),
+  )
+  const roomOf = (path: string) =>
+    rooms.find((room) => path === `src/plugins/${room}.ts` || path.startsWith(`src/plugins/${room}/`))
+  const found: string[] = []
+  for (const file of sources('src/plugins')) {
+    const room = roomOf(file)
+    if (room === undefined) continue
+    for (const specifier of imports(readFileSync(join(ROOT, file), 'utf8'))) {
+      if (!specifier.startsWith('.')) continue
+      const other = roomOf(relative(ROOT, resolve(ROOT, dirname(file), specifier)))
+      if (other === undefined || other === room || USES[room]?.includes(other)) continue
+      found.push(`${file} imports ${specifier}`)
+    }
+  }
+  expect(found).toEqual([])
+  expect(rooms.length).toBeGreaterThan(10)
 })
 
 test('src/core names no global of one runtime', () => {

@@ -1,10 +1,11 @@
 import type { ExchangeSourceOptions } from '../src/core/exchange.ts'
 import { isJsonObject } from '../src/core/json-object.ts'
 import type { LogLevel } from '../src/core/log.ts'
+import type { WrappingKey } from '../src/plugins/keymanager/database/edge.ts'
+import { x509pop } from '../src/plugins/nodeattestor/x509pop/edge.ts'
 import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
-import { x509pop } from './attestors.ts'
 import { consoleLog } from './console-log.ts'
-import type { TurretOptions, WrappingKey } from './options.ts'
+import type { TurretOptions } from './options.ts'
 
 /** Settings as variables: of a Worker, a function, a process. Lists are separated by white space or commas. */
 export interface Environment {

@@ -8,6 +8,7 @@ import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import type { Store } from '../src/core/store.ts'
 import { parseTrustDomain, type TrustDomain } from '../src/core/trust-domain.ts'
 import type { DistinguishedName } from '../src/core/x509-name.ts'
+import type { WrappingKey } from '../src/plugins/keymanager/database/edge.ts'
 import type { OidcAdminOptions } from '../src/plugins/oidc/admins.ts'
 import type { ServerSettings } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
@@ -76,13 +77,6 @@ export interface TurretOptions {
   readonly log?: Log
   /** Default the system's. */
   readonly clock?: Clock
-}
-
-/** A key-encryption key under the name by which stored keys remember it. */
-export interface WrappingKey {
-  readonly version: string
-  /** 32 bytes, or their text in hex or base64, or an AES-GCM key that may encrypt and decrypt. */
-  readonly key: string | Uint8Array | CryptoKey
 }
 
 /** What plugins get from the server around them. */

@@ -4,89 +4,156 @@ import { hintOfPluginType } from '../config/old-words.ts'
 import { type PlainObject, plainObject } from '../config/plain.ts'
 import type { PluginConfig } from '../config/plugins.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
+import {
+  ConfigProblems,
+  type Half,
+  type HostOf,
+  type Kind,
+  type Kinds,
+  type PluginDeclaration,
+  type PluginOf,
+  type ReadHost,
+  type Side,
+} from '../plugins/plugin.ts'
+import { AGENT_CARDINALITIES, type Cardinality, REGISTRY, SERVER_CARDINALITIES } from '../plugins/registry.ts'
 import { CommandError, rpcErrorText } from './failure.ts'
+import { nearNames } from './near-names.ts'
 
-/** How many plugins of one type a configuration may have. */
-export interface Cardinality {
-  readonly min: number
-  readonly max: number
+const CARDINALITIES: { readonly [S in Side]: Readonly<Record<string, Cardinality>> } = {
+  server: SERVER_CARDINALITIES,
+  agent: AGENT_CARDINALITIES,
 }
 
-/** Makes one kind of plugin by its name in the configuration. */
-export type PluginMakers<T> = Readonly<Record<string, (data: PlainObject) => T | Promise<T>>>
+/** What is wrong with a plugin, or with the number of plugins of its kind. */
+export interface PluginProblem {
+  readonly kind: string
+  /** undefined: there are too many of the kind, or too few. */
+  readonly name: string | undefined
+  readonly notes: readonly PluginNote[]
+}
 
-/** The enabled plugins of a configuration, type by type, checked to be of known types. */
-export class PluginSet {
+export interface PluginNote {
+  readonly text: string
+  /** Of the configuration, from 1; undefined where no line is at fault. */
+  readonly line: number | undefined
+  /** Harms nothing. */
+  readonly odd: boolean
+}
+
+/** The enabled plugins of a configuration, for one side. */
+export class PluginSet<S extends Side> {
+  readonly #side: S
   readonly #plugins: readonly PluginConfig[]
 
-  /** @throws CommandError for a type that is not among `types` */
-  constructor(plugins: readonly PluginConfig[], types: readonly string[]) {
-    for (const { type } of plugins) {
-      if (!types.includes(type)) throw unsupportedType(type)
+  /** @throws CommandError for a kind that this side has not */
+  constructor(side: S, configs: readonly PluginConfig[]) {
+    this.#side = side
+    this.#plugins = configs.filter((config) => config.enabled)
+    for (const { type } of configs) {
+      if (!Object.hasOwn(CARDINALITIES[side], type)) throw unsupportedType(type)
     }
-    this.#plugins = plugins.filter((plugin) => plugin.enabled)
   }
 
   /**
-   * Makes all plugins of a type, in the order of the file.
+   * Looks at all plugins without making them.
+   * @throws CommandError for names that there are none of
+   */
+  async check(host: ReadHost): Promise<readonly PluginProblem[]> {
+    const problems: PluginProblem[] = []
+    for (const config of this.#plugins) {
+      const half = await halfOf(this.#side, config)
+      const notes = await notesOf(config, () => half.check(dataOf(config), host))
+      if (notes.length > 0) problems.push({ kind: config.type, name: config.name, notes })
+    }
+    for (const kind of Object.keys(CARDINALITIES[this.#side])) {
+      const text = this.#wrongNumber(kind)
+      if (text !== undefined) problems.push({ kind, name: undefined, notes: [{ text, line: undefined, odd: false }] })
+    }
+    return problems
+  }
+
+  /**
+   * Makes all plugins of a kind, in the order of the file.
    * @throws CommandError with SPIRE's texts: unknown name, wrong number, refused configuration
    */
-  async make<T>(
-    type: string,
-    makers: PluginMakers<T>,
-    { min, max }: Cardinality,
-  ): Promise<readonly (readonly [name: string, plugin: T])[]> {
-    const chosen = this.#plugins.filter((plugin) => plugin.type === type)
-    if (chosen.length < min || chosen.length > max) {
-      const expected = min === max ? `exactly ${min}` : chosen.length < min ? `at least ${min}` : `at most ${max}`
-      throw new CommandError(
-        `plugin type ${JSON.stringify(type)} constraint not satisfied: expected ${expected} but got ${chosen.length}`,
-      )
+  async make<K extends keyof Kinds[S] & Kind>(
+    kind: K,
+    host: HostOf<S, K>,
+  ): Promise<readonly (readonly [name: string, plugin: PluginOf<S, K>])[]> {
+    const wrong = this.#wrongNumber(kind)
+    if (wrong !== undefined) throw new CommandError(`plugin type ${JSON.stringify(kind)} ${wrong}`)
+    const made: (readonly [string, PluginOf<S, K>])[] = []
+    for (const config of this.#plugins) {
+      if (config.type !== kind) continue
+      const half = (await halfOf(this.#side, config)) as Half<PluginOf<S, K>, HostOf<S, K>>
+      try {
+        made.push([config.name, await half.make(dataOf(config), host)])
+      } catch (error) {
+        throw notConfigured(config, error)
+      }
     }
-    const made: (readonly [string, T])[] = []
-    for (const plugin of chosen) made.push([plugin.name, await makeOne(plugin, makers)])
     return made
+  }
+
+  #wrongNumber(kind: string): string | undefined {
+    const { min, max } = CARDINALITIES[this.#side][kind]!
+    const count = this.#plugins.filter(({ type }) => type === kind).length
+    if (count >= min && count <= max) return undefined
+    const expected = min === max ? `exactly ${min}` : count < min ? `at least ${min}` : `at most ${max}`
+    return `constraint not satisfied: expected ${expected} but got ${count}`
   }
 }
 
-/** SPIRE's words for a type of plugin that there is none of. */
-export function unsupportedType(type: string): CommandError {
+/**
+ * Ends a start before anything is made if a plugin cannot be.
+ * @throws CommandError with SPIRE's texts
+ */
+export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>, host: ReadHost): Promise<void> {
+  for (const { kind, name, notes } of await plugins.check(host)) {
+    const note = notes.find(({ odd }) => !odd)
+    if (note === undefined) continue
+    if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(kind)} ${note.text}`)
+    throw new CommandError(
+      `failed to configure plugin ${JSON.stringify(name)}: rpc error: code = InvalidArgument desc = ${note.text}`,
+      { hints: note.line === undefined ? [] : [`see ${kind} ${JSON.stringify(name)}, line ${note.line}`] },
+    )
+  }
+}
+
+/** SPIRE's words for a kind of plugin that there is none of. */
+function unsupportedType(type: string): CommandError {
   const hint = hintOfPluginType(type)
   return new CommandError(`unsupported plugin type ${JSON.stringify(type)}`, {
     hints: hint === undefined ? [] : [hint],
   })
 }
 
-async function makeOne<T>(plugin: PluginConfig, makers: PluginMakers<T>): Promise<T> {
-  const { type, name } = plugin
-  refuseExternal(plugin)
-  const maker = Object.hasOwn(makers, name) ? makers[name] : undefined
-  if (!maker) {
+/** Loads the half of a built-in plugin. @throws CommandError if there is none of that name */
+async function halfOf(side: Side, { type, name, command }: PluginConfig): Promise<Half<unknown, unknown>> {
+  if (command !== undefined) {
     throw new CommandError(
-      `failed to load plugin ${JSON.stringify(name)}: no built-in plugin ${JSON.stringify(name)} for type ${JSON.stringify(type)}`,
+      `failed to load plugin ${JSON.stringify(name)}: external plugins (plugin_cmd) are not supported by this version`,
     )
   }
-  try {
-    return await maker(dataOf(plugin))
-  } catch (error) {
-    // Some checks throw a StatusError with a code of their own, all others mean that the configuration is at fault.
-    const status = error instanceof StatusError ? error : new StatusError('INVALID_ARGUMENT', errorMessage(error))
-    throw new CommandError(`failed to configure plugin ${JSON.stringify(name)}: ${rpcErrorText(status)}`, {
-      cause: error,
-    })
-  }
-}
-
-/** @throws CommandError for a plugin that is a program of its own */
-export function refuseExternal({ name, command }: PluginConfig): void {
-  if (command === undefined) return
+  const known: Readonly<Record<string, () => Promise<{ readonly default: PluginDeclaration<Kind> }>>> =
+    REGISTRY[type as Kind]
+  const half = Object.hasOwn(known, name) ? (await known[name]!()).default[side] : undefined
+  if (half !== undefined) return half as Half<unknown, unknown>
+  const names = Object.keys(known)
+  const near = nearNames(name, names).map((one) => JSON.stringify(one))
   throw new CommandError(
-    `failed to load plugin ${JSON.stringify(name)}: external plugins (plugin_cmd) are not supported by this version`,
+    `failed to load plugin ${JSON.stringify(name)}: no built-in plugin ${JSON.stringify(name)} for type ${JSON.stringify(type)}`,
+    {
+      hints: [
+        ...(near.length > 0 ? [`did you mean ${near.join(' or ')}?`] : []),
+        names.length > 0 ? `${type} has ${names.join(', ')}` : `this version has no ${type}`,
+      ],
+    },
   )
 }
 
 /** What a plugin is told, wherever it is written. @throws Error if its file cannot be read */
-export function dataOf({ data, dataFile }: PluginConfig): PlainObject {
+function dataOf({ data, dataFile }: PluginConfig): PlainObject {
   if (dataFile === undefined) return plainObject(data)
   try {
     return plainObject(parseHcl(readFileSync(dataFile, 'utf8')))
@@ -95,16 +162,27 @@ export function dataOf({ data, dataFile }: PluginConfig): PlainObject {
   }
 }
 
-/** A string of `plugin_data`; empty if it is absent. @throws Error if it is something else */
-export function textOf(data: PlainObject, key: string): string {
-  const value = data[key]
-  if (value === undefined) return ''
-  if (typeof value === 'string') return value
-  if (typeof value === 'number') return String(value)
-  throw new Error(`unable to decode configuration: ${key} is not a string`)
+async function notesOf(config: PluginConfig, check: () => Promise<readonly string[]>): Promise<readonly PluginNote[]> {
+  const note = (odd: boolean) => (text: string) => ({ text, line: lineOf(config, text), odd })
+  try {
+    return (await check()).map(note(true))
+  } catch (error) {
+    const problems = error instanceof ConfigProblems ? error.problems : [errorMessage(error)]
+    return problems.map(note(false))
+  }
 }
 
-/** Refuses data for a plugin that takes none. */
-export function withoutData(data: PlainObject): void {
-  if (Object.keys(data).length > 0) throw new Error('no supported configuration interface found')
+/** Where the key is that a text names, else where the plugin is. */
+function lineOf({ data, dataFile, line }: PluginConfig, text: string): number {
+  if (dataFile !== undefined) return line
+  const named = data?.items.find(({ keys: [key] }) => key !== undefined && text.includes(key.text))
+  return named?.keys[0]?.position.line ?? line
+}
+
+function notConfigured({ name }: PluginConfig, error: unknown): CommandError {
+  // Some checks throw a StatusError with a code of their own, all others mean that the configuration is at fault.
+  const status = error instanceof StatusError ? error : new StatusError('INVALID_ARGUMENT', errorMessage(error))
+  return new CommandError(`failed to configure plugin ${JSON.stringify(name)}: ${rpcErrorText(status)}`, {
+    cause: error,
+  })
 }

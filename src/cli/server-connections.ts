@@ -1,4 +1,5 @@
 import type { ConnectToServer } from '../../agent/server-connection.ts'
+import type { ServerPlace } from '../config/server-place.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import { epochSeconds, systemClock } from '../core/clock.ts'
 import { StatusError } from '../core/error.ts'
@@ -12,18 +13,6 @@ import { connectHttp, type HttpChannelOptions } from '../transport/http-client.t
 import { x509Credential } from '../transport/http-signature.ts'
 import type { ClientTls } from '../transport/tls-client.ts'
 import { requireServer } from './require-server.ts'
-
-/** Where a server is. */
-export interface ServerPlace {
-  readonly trustDomain: TrustDomain
-  readonly serverAddress: string
-  readonly serverPort: number
-  /** The server's HTTP plane; undefined: gRPC to serverAddress. */
-  readonly serverUrl: string | undefined
-  /** How the server is configured to be called over HTTP; undefined: the origin of the URL. */
-  readonly serverAudience: string | undefined
-  readonly requirePqKem: boolean
-}
 
 /** Who calls a server, and what it must prove. */
 type Parts = Pick<HttpChannelOptions, 'credential' | 'verifyServer' | 'verify' | 'clock'> &

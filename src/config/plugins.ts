@@ -12,6 +12,8 @@ export interface PluginConfig {
   readonly arguments: readonly string[]
   readonly checksum: string | undefined
   readonly enabled: boolean
+  /** Of the configuration, from 1. */
+  readonly line: number
 }
 
 const FIELDS = {
@@ -61,5 +63,6 @@ function readPlugin(type: string, item: HclItem): PluginConfig {
     arguments: fields.plugin_args ?? [],
     checksum: fields.plugin_checksum,
     enabled: fields.enabled ?? true,
+    line: item.keys[0]!.position.line,
   }
 }

@@ -10,7 +10,7 @@ import { KEY_TYPES, type KeyType } from '../../src/core/key-type.ts'
 import { verifyX509Svid } from '../../src/core/path-validation.ts'
 import { parseTrustDomainName } from '../../src/core/trust-domain.ts'
 import { validateWitSvid } from '../../src/core/wit-svid.ts'
-import { databaseKeyManager, parseKek } from '../../src/plugins/keymanager/database.ts'
+import { databaseKeyManager, parseKek } from '../../src/plugins/keymanager/database/database.ts'
 import { importSigner, nodeVerifier } from '../../src/plugins/signer.ts'
 import { memoryWrappedKeys } from '../support/wrapped-keys.ts'
 

@@ -93,7 +93,11 @@ export async function runAgent(
   const verify = nodeVerifier()
   log.info('Starting agent', { data_dir: options.dataDir, version: VERSION })
   const state = await StateFile.open(options.dataDir, replaceFile)
-  const plugins = await makeAgentPlugins(options.plugins, joinToken)
+  const plugins = await makeAgentPlugins(options.plugins, joinToken, {
+    trustDomain,
+    dataDir: options.dataDir,
+    env: process.env,
+  })
 
   const agent = await Agent.start(
     {

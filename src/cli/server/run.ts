@@ -22,6 +22,7 @@ import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
 import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
+import { PluginSet, requireUsablePlugins } from '../plugin-set.ts'
 import {
   checkRuntime,
   loadConfig,
@@ -34,7 +35,6 @@ import {
 } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
-import { requireUsablePlugins } from './plugin-checks.ts'
 import { makeServerPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -87,14 +87,15 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
   const verify = nodeVerifier()
   log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
-  requireUsablePlugins(options.plugins, trustDomain)
+  const pluginSet = new PluginSet('server', options.plugins)
+  await requireUsablePlugins(pluginSet, options)
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 })
   warnIfShared(options.dataDir, 'data', log)
   warnIfShared(dirname(resolve(options.socketPath)), 'socket', log)
 
   // Storage, keys and who signs us.
   const trust: { roots?: Trust['roots'] } = {}
-  const plugins = await makeServerPlugins(options.plugins, {
+  const plugins = await makeServerPlugins(pluginSet, {
     trustDomain,
     dataDir: options.dataDir,
     roots: async () => (await trust.roots?.(trustDomain)) ?? [],
@@ -104,6 +105,11 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     log,
     env: process.env,
     signal,
+    wait: pause,
+    connectUpstream: async (config) => {
+      const { connectUpstream } = await import('./upstream-server.ts')
+      return connectUpstream({ ...config, clock, verify, log, signal })
+    },
   })
   const { store, upstream } = plugins
   const shared = plugins.storeShared || plugins.keyManager.shared !== undefined

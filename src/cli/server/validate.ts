@@ -16,7 +16,7 @@ export const command = defineCommand({
   repeatFlagError: `${INVALID}: `,
   errorPrefix: `${INVALID}: `,
   async run(flags, context) {
-    const { plugins, trustDomain, http } = loadConfig(
+    const { plugins, trustDomain, dataDir, http } = loadConfig(
       flags.config || DEFAULT_CONFIG,
       flags.expandEnv,
       context.env,
@@ -24,14 +24,15 @@ export const command = defineCommand({
       () => {},
     )
     await checkExchange(http?.exchange ?? [], trustDomain)
-    const { checkServerPlugins } = await import('./plugin-checks.ts')
+    const { PluginSet } = await import('../plugin-set.ts')
     try {
-      const problems = checkServerPlugins(plugins, trustDomain)
+      const problems = await new PluginSet('server', plugins).check({ trustDomain, dataDir })
       if (problems.length > 0) {
         context.stderr(`${INVALID}.\nValidation errors:\n`)
-        for (const { type, name, notes } of problems) {
-          const plugin = name === undefined ? type : `${type} ${JSON.stringify(name)}`
-          context.stderr(`\t${plugin}:\n${notes.map((note) => `\t\t${note}\n`).join('')}`)
+        for (const { kind, name, notes } of problems) {
+          const plugin = name === undefined ? kind : `${kind} ${JSON.stringify(name)}`
+          const lines = notes.map(({ text, line }) => `\t\t${text}${line === undefined ? '' : ` (line ${line})`}\n`)
+          context.stderr(`\t${plugin}:\n${lines.join('')}`)
         }
         return 1
       }

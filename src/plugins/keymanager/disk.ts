@@ -1,8 +1,12 @@
+import { mkdirSync, rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { errorMessage } from '../../core/error.ts'
 import type { KeyType, Signer } from '../../core/key-type.ts'
 import type { KeyManager } from '../../core/plugin.ts'
-import { replaceFile } from '../replace-file.ts'
+import { half, type PluginDeclaration } from '../plugin.ts'
+import { requiredText, textOf } from '../plugin-data.ts'
+import { replaceFile, writePrivateFile } from '../replace-file.ts'
 import { generateSigner, importSigner, type MemorySigner } from '../signer.ts'
 
 /**
@@ -62,3 +66,27 @@ function print(keys: ReadonlyMap<string, MemorySigner>): string {
   const encoded = entries.map(([id, signer]) => [id, Buffer.from(signer.exportPrivateKey()).toString('base64')])
   return JSON.stringify({ keys: Object.fromEntries(encoded) }, undefined, '\t')
 }
+
+const declaration: PluginDeclaration<'KeyManager'> = {
+  server: half({
+    keys: ['keys_path'],
+    read: (data) => resolve(requiredText(data, 'keys_path')),
+    make: diskKeyManager,
+  }),
+  agent: half({
+    keys: ['directory'],
+    read(data) {
+      const directory = textOf(data, 'directory')
+      if (directory === '') throw new Error('directory must be configured')
+      return resolve(directory)
+    },
+    make(directory) {
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+      const probe = join(directory, '.probe')
+      writePrivateFile(probe, '')
+      rmSync(probe)
+      return diskKeyManager(join(directory, 'keys.json'))
+    },
+  }),
+}
+export default declaration

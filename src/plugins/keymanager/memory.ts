@@ -1,5 +1,7 @@
 import type { KeyType, Signer } from '../../core/key-type.ts'
 import type { KeyManager } from '../../core/plugin.ts'
+import { half, type PluginDeclaration } from '../plugin.ts'
+import { withoutData } from '../plugin-data.ts'
 import { generateSigner } from '../signer.ts'
 
 /** Keys in memory only: a restart loses them, and with them every authority. */
@@ -15,3 +17,11 @@ export function memoryKeyManager(): KeyManager {
     getKeys: async () => keys,
   }
 }
+
+const make = half({
+  keys: [],
+  read: withoutData,
+  make: () => memoryKeyManager(),
+})
+const declaration: PluginDeclaration<'KeyManager'> = { server: make, agent: make }
+export default declaration

@@ -14,6 +14,8 @@ import type { VerifySignature } from '../../core/public-key.ts'
 import { trustDomainId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { BACKDATE_SECONDS, issuerOf, randomSerial, signCertificate } from '../../core/x509-svid.ts'
+import { half, type PluginDeclaration } from '../plugin.ts'
+import { textOf } from '../plugin-data.ts'
 import { importSigner } from '../signer.ts'
 
 export interface DiskUpstreamOptions {
@@ -141,3 +143,20 @@ async function loadCertificates(path: string, what: string): Promise<readonly Ce
     })
   }
 }
+
+const declaration: PluginDeclaration<'UpstreamAuthority'> = {
+  server: half({
+    keys: ['cert_file_path', 'key_file_path', 'bundle_file_path'],
+    read(data) {
+      const certFilePath = textOf(data, 'cert_file_path')
+      const keyFilePath = textOf(data, 'key_file_path')
+      if (certFilePath === '' || keyFilePath === '') {
+        throw new Error("'cert_file_path' and 'key_file_path' must be set and not empty")
+      }
+      return { certFilePath, keyFilePath, bundleFilePath: textOf(data, 'bundle_file_path') }
+    },
+    make: (files, { trustDomain, clock, random, verify, log }) =>
+      diskUpstreamAuthority({ ...files, trustDomain, clock, random, verify, log }),
+  }),
+}
+export default declaration

@@ -3,6 +3,8 @@ import { closeSync, constants, createReadStream, openSync, readFileSync, readSyn
 import { open, readlink } from 'node:fs/promises'
 import { errorMessage, StatusError } from '../../core/error.ts'
 import type { PeerProcess, WorkloadAttestor } from '../../core/plugin.ts'
+import { half, type PluginDeclaration } from '../plugin.ts'
+import { textOf } from '../plugin-data.ts'
 
 export interface UnixOptions {
   /** Also report the executable's path and SHA-256. Default false. */
@@ -145,3 +147,15 @@ function parseNames(text: string): Map<string, string> {
   }
   return names
 }
+
+const declaration: PluginDeclaration<'WorkloadAttestor'> = {
+  agent: half({
+    keys: ['discover_workload_path', 'workload_size_limit'],
+    read: (data) => ({
+      discoverWorkloadPath: data.discover_workload_path === true,
+      workloadSizeLimitBytes: Number(textOf(data, 'workload_size_limit') || '0'),
+    }),
+    make: (options, { env }) => unixAttestor({ ...options, procPath: env.HOST_PROC || '/proc' }),
+  }),
+}
+export default declaration
