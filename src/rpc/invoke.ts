@@ -139,7 +139,6 @@ type AnyInvocation = Invocation<any>
 
 class CallInFlight implements Call {
   readonly peer: Peer
-  readonly signal: AbortSignal
   readonly carried: boolean
   readonly #invocation: AnyInvocation
   readonly #incoming: IncomingCall
@@ -152,7 +151,6 @@ class CallInFlight implements Call {
     this.#invocation = invocation
     this.#incoming = incoming
     this.peer = incoming.peer
-    this.signal = incoming.signal
     this.carried = incoming.carried ?? false
   }
 
@@ -164,6 +162,11 @@ class CallInFlight implements Call {
 
   get caller(): Caller {
     return this.#verdict.caller
+  }
+
+  /** Transports make it when it is asked for, and most calls end without. */
+  get signal(): AbortSignal {
+    return this.#incoming.signal
   }
 
   get audited(): boolean {
@@ -191,7 +194,7 @@ class CallInFlight implements Call {
   async limit(cost: number): Promise<void> {
     const limiter = this.#invocation.limiter
     if (limiter === undefined || this.peer.via === 'local') return
-    await limiter.take(this.#incoming.limitKey ?? addressWithoutPort(this.peer.address), cost, this.signal)
+    await limiter.take(this.#incoming.limitKey ?? addressWithoutPort(this.peer.address), cost, this)
     // What is written down for a caller is within their limit.
     await this.#incoming.admit?.()
   }

@@ -42,10 +42,10 @@ export class RateLimiter {
   }
 
   /**
-   * Takes tokens, waiting for them where there are too few. Without waiting it returns undefined.
+   * Takes tokens, waiting for them where there are too few. Without waiting it returns undefined, and does not ask for the signal.
    * @throws StatusError RESOURCE_EXHAUSTED if the cost can never be met; CANCELLED if the client left
    */
-  take(address: string, cost: number, signal: AbortSignal): Promise<void> | undefined {
+  take(address: string, cost: number, call: { readonly signal: AbortSignal }): Promise<void> | undefined {
     const { perSecond, clock } = this.#options
     if (cost > perSecond) {
       throw new StatusError('RESOURCE_EXHAUSTED', `rate (${cost}) exceeds burst size (${perSecond})`)
@@ -65,7 +65,7 @@ export class RateLimiter {
     }
     bucket.tokens = tokens
     bucket.refilledAtMs = nowMs
-    return this.#waitFor(bucket, cost, waitMs, signal)
+    return this.#waitFor(bucket, cost, waitMs, call.signal)
   }
 
   async #waitFor(bucket: Bucket, cost: number, waitMs: number, signal: AbortSignal): Promise<void> {

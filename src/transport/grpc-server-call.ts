@@ -21,6 +21,8 @@ const NOTHING = new Uint8Array(0)
 const OK_TRAILERS = { 'grpc-status': '0' }
 /** Bun ends the streams of a session that is destroyed properly, with the trailers there are: no call may look finished that is not. */
 const CUT_TRAILERS = statusTrailers(new StatusError('UNAVAILABLE', 'the connection was closed'))
+/** How long a client may leave its side of a stream open after the answer. */
+const LINGERING_MS = 1_000
 /** setTimeout's longest; a later deadline is none. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
@@ -40,6 +42,7 @@ export class ServerCall implements IncomingCall {
   /** Of the budget of strangers. */
   #heldBytes = 0
   #deadline: NodeJS.Timeout | undefined
+  #lingering: NodeJS.Timeout | undefined
   #trailers: Record<string, string> = CUT_TRAILERS
   #requests: MessageQueue | undefined
   #responses: AsyncIterator<Uint8Array> | undefined
@@ -107,7 +110,8 @@ export class ServerCall implements IncomingCall {
 
   /** Ends a server stream of a stopping server; other calls go on. */
   endSubscription(): void {
-    if (this.#method?.kind === 'server-stream') this.fail(new StatusError('UNAVAILABLE', 'the server is stopping'))
+    if (this.#lingering !== undefined) this.#reset()
+    else if (this.#method?.kind === 'server-stream') this.fail(new StatusError('UNAVAILABLE', 'the server is stopping'))
   }
 
   /** Tells the handler that nobody waits any more. */
@@ -277,19 +281,34 @@ export class ServerCall implements IncomingCall {
     stream.respond(RESPONSE_HEADERS, WITH_TRAILERS)
     stream.once('wantTrailers', () => {
       stream.sendTrailers(this.#trailers)
-      this.#stopUpload()
+      if (this.#trailers === OK_TRAILERS) this.#awaitEnd()
+      else this.#stopUpload()
     })
   }
 
-  /** Frees the stream of a client that goes on sending after the answer. */
+  /**
+   * Leaves it to the client to end its side after the last answer, which every gRPC client does once it has seen the trailers: a reset of
+   * ours is one more frame, and one more write, for each call. Who goes on sending is reset all the same.
+   */
+  #awaitEnd(): void {
+    const stream = this.#stream
+    if (stream.readableEnded) return
+    this.#lingering = setTimeout(() => this.#reset(), LINGERING_MS).unref()
+    stream.resume()
+  }
+
+  /** Frees the stream of a client that goes on sending after it was refused. */
   #stopUpload(): void {
     const stream = this.#stream
     if (stream.readableEnded) return
     // A well-behaved client's end of stream is already on its way up; only then would a reset be one frame too many.
-    setImmediate(() => {
-      if (!stream.readableEnded && !stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR)
-    })
+    setImmediate(() => this.#reset())
     stream.resume()
+  }
+
+  #reset(): void {
+    const stream = this.#stream
+    if (!stream.readableEnded && !stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR)
   }
 
   #refuse(status: number, error: StatusError): void {
@@ -314,9 +333,14 @@ export class ServerCall implements IncomingCall {
     this.#open.delete(this)
     this.#context.strangers.give(this.#heldBytes)
     this.#heldBytes = 0
-    const left = !this.#finished
+    clearTimeout(this.#lingering)
+    if (this.#finished) {
+      // Nobody waits for a handler that has returned, but something it left behind may wait for more.
+      this.#requests?.end()
+      return
+    }
     this.#finish()
-    if (left || this.#requests !== undefined) this.abort()
+    this.abort()
   }
 }
 
