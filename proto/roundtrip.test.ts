@@ -223,9 +223,9 @@ describe('input that is refused', () => {
 
   test('integers that a number cannot hold', () => {
     expect(types.JoinToken.decode(hex('10ffffffffffffff0f')).expiresAt).toBe(Number.MAX_SAFE_INTEGER)
-    expect(() => types.JoinToken.decode(hex('108080808080808010'))).toThrow(/MAX_SAFE_INTEGER/)
-    expect(() => types.JoinToken.decode(hex('1080808080808080808001'))).toThrow(/MIN_SAFE_INTEGER/)
-    expect(() => types.Bundle.decode(hex('28ffffffffffffffffff01'))).toThrow(/MAX_SAFE_INTEGER/)
+    expect(() => types.JoinToken.decode(hex('108080808080808010'))).toThrow(/beyond 2/)
+    expect(() => types.JoinToken.decode(hex('1080808080808080808001'))).toThrow(/beyond 2/)
+    expect(() => types.Bundle.decode(hex('28ffffffffffffffffff01'))).toThrow(/beyond 2/)
   })
 
   test('messages nested without end', () => {
@@ -238,7 +238,7 @@ describe('input that is refused', () => {
         .finish()
     const claims = new BinaryWriter().tag(1, 2).bytes(new BinaryWriter().tag(2, 2).bytes(value).finish()).finish()
     const bytes = new BinaryWriter().tag(2, 2).bytes(claims).finish()
-    expect(() => workload.ValidateJWTSVIDResponse.decode(bytes)).toThrow(/recursion limit/)
+    expect(() => workload.ValidateJWTSVIDResponse.decode(bytes)).toThrow(/nested too deeply/)
   })
 })
 

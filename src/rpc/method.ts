@@ -9,8 +9,8 @@ export interface MessageType<T> {
 
 /** Reads the wire format for the generated code. */
 export interface MessageReader {
-  readonly len: number
-  pos: number
+  tag(): number
+  skip(tag: number): void
 }
 
 /** One call in flight, as a service sees it. */

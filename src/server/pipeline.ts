@@ -1,4 +1,4 @@
-import { boundedReader } from '../../proto/bounded-reader.ts'
+import { Reader } from '../../proto/reader.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type { Pipeline } from '../rpc/invoke.ts'
@@ -69,7 +69,7 @@ export function serverPipeline(options: PipelineOptions): Pipeline<ServerDeps> {
     requestLimit: (path, peer) => (peer.via !== 'anonymous' ? undefined : isForAll(path) ? STRANGERS_MESSAGE_BYTES : 0),
     // Administrators may send as much as a message holds: whole files of entries.
     reader: (bytes, { kind }) =>
-      kind === 'local' || kind === 'admin' ? bytes : boundedReader(bytes, kind === 'anonymous' ? 4096 : 400_000),
+      kind === 'local' || kind === 'admin' ? bytes : new Reader(bytes, kind === 'anonymous' ? 2048 : 200_000),
     limiterOf: (path) => limiters.get(path),
     auditEnabled: options.auditEnabled ?? false,
     log: options.log.child({ subsystem_name: 'api' }),
