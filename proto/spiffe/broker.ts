@@ -5,7 +5,8 @@
 // source: spiffe/broker.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../reader.ts";
 import { Any } from "../google/protobuf/any.ts";
 
 /** The SPIFFE Broker API. */
@@ -100,85 +101,74 @@ export interface SubscribeToJWTBundlesResponse_BundlesEntry {
   value: Uint8Array;
 }
 
-function createBaseWorkloadReference(): WorkloadReference {
-  return { reference: undefined };
-}
-
 export const WorkloadReference: MessageFns<WorkloadReference> = {
+  decode(input: Reader | Uint8Array, message: WorkloadReference = { reference: undefined }): WorkloadReference {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.reference = reader.message(Any, message.reference);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: WorkloadReference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reference !== undefined) {
       Any.encode(message.reference, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WorkloadReference {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWorkloadReference();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.reference = Any.decode(reader, reader.uint32());
-          continue;
+export const WorkloadPIDReference: MessageFns<WorkloadPIDReference> = {
+  decode(input: Reader | Uint8Array, message: WorkloadPIDReference = { pid: 0 }): WorkloadPIDReference {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.pid = reader.int32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWorkloadPIDReference(): WorkloadPIDReference {
-  return { pid: 0 };
-}
-
-export const WorkloadPIDReference: MessageFns<WorkloadPIDReference> = {
   encode(message: WorkloadPIDReference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.pid !== 0) {
       writer.uint32(8).int32(message.pid);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WorkloadPIDReference {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWorkloadPIDReference();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.pid = reader.int32();
-          continue;
+export const KubernetesObjectType: MessageFns<KubernetesObjectType> = {
+  decode(input: Reader | Uint8Array, message: KubernetesObjectType = { plural: "", group: "" }): KubernetesObjectType {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.plural = reader.string();
+          break;
         }
+        case 18: {
+          message.group = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseKubernetesObjectType(): KubernetesObjectType {
-  return { plural: "", group: "" };
-}
-
-export const KubernetesObjectType: MessageFns<KubernetesObjectType> = {
   encode(message: KubernetesObjectType, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.plural !== "") {
       writer.uint32(10).string(message.plural);
@@ -188,45 +178,28 @@ export const KubernetesObjectType: MessageFns<KubernetesObjectType> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): KubernetesObjectType {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseKubernetesObjectType();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.plural = reader.string();
-          continue;
+export const KubernetesObjectKey: MessageFns<KubernetesObjectKey> = {
+  decode(input: Reader | Uint8Array, message: KubernetesObjectKey = { namespace: "", name: "" }): KubernetesObjectKey {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.namespace = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.group = reader.string();
-          continue;
+        case 18: {
+          message.name = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseKubernetesObjectKey(): KubernetesObjectKey {
-  return { namespace: "", name: "" };
-}
-
-export const KubernetesObjectKey: MessageFns<KubernetesObjectKey> = {
   encode(message: KubernetesObjectKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.namespace !== "") {
       writer.uint32(10).string(message.namespace);
@@ -236,45 +209,32 @@ export const KubernetesObjectKey: MessageFns<KubernetesObjectKey> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): KubernetesObjectKey {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseKubernetesObjectKey();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.namespace = reader.string();
-          continue;
+export const KubernetesObjectReference: MessageFns<KubernetesObjectReference> = {
+  decode(input: Reader | Uint8Array, message: KubernetesObjectReference = { type: undefined, key: undefined, uid: "" }): KubernetesObjectReference {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.type = reader.message(KubernetesObjectType, message.type);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.name = reader.string();
-          continue;
+        case 18: {
+          message.key = reader.message(KubernetesObjectKey, message.key);
+          break;
         }
+        case 26: {
+          message.uid = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseKubernetesObjectReference(): KubernetesObjectReference {
-  return { type: undefined, key: undefined, uid: "" };
-}
-
-export const KubernetesObjectReference: MessageFns<KubernetesObjectReference> = {
   encode(message: KubernetesObjectReference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.type !== undefined) {
       KubernetesObjectType.encode(message.type, writer.uint32(10).fork()).join();
@@ -287,90 +247,57 @@ export const KubernetesObjectReference: MessageFns<KubernetesObjectReference> = 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): KubernetesObjectReference {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseKubernetesObjectReference();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.type = KubernetesObjectType.decode(reader, reader.uint32());
-          continue;
+export const SubscribeToX509SVIDRequest: MessageFns<SubscribeToX509SVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509SVIDRequest = { reference: undefined }): SubscribeToX509SVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.reference = reader.message(WorkloadReference, message.reference);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.key = KubernetesObjectKey.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.uid = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509SVIDRequest(): SubscribeToX509SVIDRequest {
-  return { reference: undefined };
-}
-
-export const SubscribeToX509SVIDRequest: MessageFns<SubscribeToX509SVIDRequest> = {
   encode(message: SubscribeToX509SVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reference !== undefined) {
       WorkloadReference.encode(message.reference, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509SVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509SVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.reference = WorkloadReference.decode(reader, reader.uint32());
-          continue;
+export const SubscribeToX509SVIDResponse: MessageFns<SubscribeToX509SVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509SVIDResponse = { svids: [], crl: [], federatedBundles: globalThis.Object.create(null) }): SubscribeToX509SVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(X509SVID));
+          break;
         }
+        case 18: {
+          message.crl.push(reader.bytes());
+          break;
+        }
+        case 26: {
+          const entry = reader.message(SubscribeToX509SVIDResponse_FederatedBundlesEntry);
+          message.federatedBundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509SVIDResponse(): SubscribeToX509SVIDResponse {
-  return { svids: [], crl: [], federatedBundles: {} };
-}
-
-export const SubscribeToX509SVIDResponse: MessageFns<SubscribeToX509SVIDResponse> = {
   encode(message: SubscribeToX509SVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       X509SVID.encode(v!, writer.uint32(10).fork()).join();
@@ -384,58 +311,30 @@ export const SubscribeToX509SVIDResponse: MessageFns<SubscribeToX509SVIDResponse
     });
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509SVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509SVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(X509SVID.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.crl.push(reader.bytes());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          const entry3 = SubscribeToX509SVIDResponse_FederatedBundlesEntry.decode(reader, reader.uint32());
-          if (entry3.value !== undefined) {
-            message.federatedBundles[entry3.key] = entry3.value;
-          }
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseSubscribeToX509SVIDResponse_FederatedBundlesEntry(): SubscribeToX509SVIDResponse_FederatedBundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
 
 export const SubscribeToX509SVIDResponse_FederatedBundlesEntry: MessageFns<
   SubscribeToX509SVIDResponse_FederatedBundlesEntry
 > = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509SVIDResponse_FederatedBundlesEntry = { key: "", value: NO_BYTES }): SubscribeToX509SVIDResponse_FederatedBundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: SubscribeToX509SVIDResponse_FederatedBundlesEntry,
     writer: BinaryWriter = new BinaryWriter(),
@@ -448,51 +347,40 @@ export const SubscribeToX509SVIDResponse_FederatedBundlesEntry: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509SVIDResponse_FederatedBundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509SVIDResponse_FederatedBundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const X509SVID: MessageFns<X509SVID> = {
+  decode(input: Reader | Uint8Array, message: X509SVID = { spiffeId: "", x509Svid: NO_BYTES, x509SvidKey: NO_BYTES, bundle: NO_BYTES, hint: "" }): X509SVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.x509Svid = reader.bytes();
+          break;
         }
+        case 26: {
+          message.x509SvidKey = reader.bytes();
+          break;
+        }
+        case 34: {
+          message.bundle = reader.bytes();
+          break;
+        }
+        case 42: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509SVID(): X509SVID {
-  return {
-    spiffeId: "",
-    x509Svid: new Uint8Array(0),
-    x509SvidKey: new Uint8Array(0),
-    bundle: new Uint8Array(0),
-    hint: "",
-  };
-}
-
-export const X509SVID: MessageFns<X509SVID> = {
   encode(message: X509SVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -511,106 +399,53 @@ export const X509SVID: MessageFns<X509SVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
+export const SubscribeToX509BundlesRequest: MessageFns<SubscribeToX509BundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesRequest = { reference: undefined }): SubscribeToX509BundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.reference = reader.message(WorkloadReference, message.reference);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509Svid = reader.bytes();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.x509SvidKey = reader.bytes();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.bundle = reader.bytes();
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509BundlesRequest(): SubscribeToX509BundlesRequest {
-  return { reference: undefined };
-}
-
-export const SubscribeToX509BundlesRequest: MessageFns<SubscribeToX509BundlesRequest> = {
   encode(message: SubscribeToX509BundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reference !== undefined) {
       WorkloadReference.encode(message.reference, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.reference = WorkloadReference.decode(reader, reader.uint32());
-          continue;
+export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesResponse = { crl: [], bundles: globalThis.Object.create(null) }): SubscribeToX509BundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.crl.push(reader.bytes());
+          break;
         }
+        case 18: {
+          const entry = reader.message(SubscribeToX509BundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509BundlesResponse(): SubscribeToX509BundlesResponse {
-  return { crl: [], bundles: {} };
-}
-
-export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesResponse> = {
   encode(message: SubscribeToX509BundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.crl) {
       writer.uint32(10).bytes(v!);
@@ -620,48 +455,28 @@ export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesRe
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.crl.push(reader.bytes());
-          continue;
+export const SubscribeToX509BundlesResponse_BundlesEntry: MessageFns<SubscribeToX509BundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesResponse_BundlesEntry = { key: "", value: NO_BYTES }): SubscribeToX509BundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          const entry2 = SubscribeToX509BundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry2.value !== undefined) {
-            message.bundles[entry2.key] = entry2.value;
-          }
-          continue;
+        case 18: {
+          message.value = reader.bytes();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509BundlesResponse_BundlesEntry(): SubscribeToX509BundlesResponse_BundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const SubscribeToX509BundlesResponse_BundlesEntry: MessageFns<SubscribeToX509BundlesResponse_BundlesEntry> = {
   encode(
     message: SubscribeToX509BundlesResponse_BundlesEntry,
     writer: BinaryWriter = new BinaryWriter(),
@@ -674,45 +489,32 @@ export const SubscribeToX509BundlesResponse_BundlesEntry: MessageFns<SubscribeTo
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const FetchJWTSVIDRequest: MessageFns<FetchJWTSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: FetchJWTSVIDRequest = { reference: undefined, audience: [], spiffeId: "" }): FetchJWTSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.reference = reader.message(WorkloadReference, message.reference);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.audience.push(reader.string());
+          break;
         }
+        case 26: {
+          message.spiffeId = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFetchJWTSVIDRequest(): FetchJWTSVIDRequest {
-  return { reference: undefined, audience: [], spiffeId: "" };
-}
-
-export const FetchJWTSVIDRequest: MessageFns<FetchJWTSVIDRequest> = {
   encode(message: FetchJWTSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reference !== undefined) {
       WorkloadReference.encode(message.reference, writer.uint32(10).fork()).join();
@@ -725,90 +527,56 @@ export const FetchJWTSVIDRequest: MessageFns<FetchJWTSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FetchJWTSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFetchJWTSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.reference = WorkloadReference.decode(reader, reader.uint32());
-          continue;
+export const FetchJWTSVIDResponse: MessageFns<FetchJWTSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: FetchJWTSVIDResponse = { svids: [] }): FetchJWTSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(JWTSVID));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFetchJWTSVIDResponse(): FetchJWTSVIDResponse {
-  return { svids: [] };
-}
-
-export const FetchJWTSVIDResponse: MessageFns<FetchJWTSVIDResponse> = {
   encode(message: FetchJWTSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       JWTSVID.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FetchJWTSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFetchJWTSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(JWTSVID.decode(reader, reader.uint32()));
-          continue;
+export const JWTSVID: MessageFns<JWTSVID> = {
+  decode(input: Reader | Uint8Array, message: JWTSVID = { spiffeId: "", svid: "", hint: "" }): JWTSVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
+        case 18: {
+          message.svid = reader.string();
+          break;
+        }
+        case 26: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTSVID(): JWTSVID {
-  return { spiffeId: "", svid: "", hint: "" };
-}
-
-export const JWTSVID: MessageFns<JWTSVID> = {
   encode(message: JWTSVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -821,130 +589,77 @@ export const JWTSVID: MessageFns<JWTSVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTSVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTSVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
+export const SubscribeToJWTBundlesRequest: MessageFns<SubscribeToJWTBundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesRequest = { reference: undefined }): SubscribeToJWTBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.reference = reader.message(WorkloadReference, message.reference);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.svid = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesRequest(): SubscribeToJWTBundlesRequest {
-  return { reference: undefined };
-}
-
-export const SubscribeToJWTBundlesRequest: MessageFns<SubscribeToJWTBundlesRequest> = {
   encode(message: SubscribeToJWTBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reference !== undefined) {
       WorkloadReference.encode(message.reference, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.reference = WorkloadReference.decode(reader, reader.uint32());
-          continue;
+export const SubscribeToJWTBundlesResponse: MessageFns<SubscribeToJWTBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesResponse = { bundles: globalThis.Object.create(null) }): SubscribeToJWTBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(SubscribeToJWTBundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesResponse(): SubscribeToJWTBundlesResponse {
-  return { bundles: {} };
-}
-
-export const SubscribeToJWTBundlesResponse: MessageFns<SubscribeToJWTBundlesResponse> = {
   encode(message: SubscribeToJWTBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.bundles).forEach(([key, value]: [string, Uint8Array]) => {
       SubscribeToJWTBundlesResponse_BundlesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = SubscribeToJWTBundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.bundles[entry1.key] = entry1.value;
-          }
-          continue;
+export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJWTBundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesResponse_BundlesEntry = { key: "", value: NO_BYTES }): SubscribeToJWTBundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesResponse_BundlesEntry(): SubscribeToJWTBundlesResponse_BundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJWTBundlesResponse_BundlesEntry> = {
   encode(message: SubscribeToJWTBundlesResponse_BundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -954,41 +669,9 @@ export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJ
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spiffe/workload.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../reader.ts";
 import { Struct } from "../google/protobuf/struct.ts";
 
 /** The SPIFFE Workload API, with WIT-SVIDs. It has no package: its methods are /SpiffeWorkloadAPI/... */
@@ -109,37 +110,48 @@ export interface WITBundlesResponse_BundlesEntry {
   value: string;
 }
 
-function createBaseX509SVIDRequest(): X509SVIDRequest {
-  return {};
-}
-
 export const X509SVIDRequest: MessageFns<X509SVIDRequest> = {
-  encode(_: X509SVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: X509SVIDRequest = {  }): X509SVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: X509SVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseX509SVIDResponse(): X509SVIDResponse {
-  return { svids: [], crl: [], federatedBundles: {} };
-}
-
 export const X509SVIDResponse: MessageFns<X509SVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: X509SVIDResponse = { svids: [], crl: [], federatedBundles: globalThis.Object.create(null) }): X509SVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(X509SVID));
+          break;
+        }
+        case 18: {
+          message.crl.push(reader.bytes());
+          break;
+        }
+        case 26: {
+          const entry = reader.message(X509SVIDResponse_FederatedBundlesEntry);
+          message.federatedBundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: X509SVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       X509SVID.encode(v!, writer.uint32(10).fork()).join();
@@ -152,56 +164,28 @@ export const X509SVIDResponse: MessageFns<X509SVIDResponse> = {
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(X509SVID.decode(reader, reader.uint32()));
-          continue;
+export const X509SVIDResponse_FederatedBundlesEntry: MessageFns<X509SVIDResponse_FederatedBundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: X509SVIDResponse_FederatedBundlesEntry = { key: "", value: NO_BYTES }): X509SVIDResponse_FederatedBundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.crl.push(reader.bytes());
-          continue;
+        case 18: {
+          message.value = reader.bytes();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          const entry3 = X509SVIDResponse_FederatedBundlesEntry.decode(reader, reader.uint32());
-          if (entry3.value !== undefined) {
-            message.federatedBundles[entry3.key] = entry3.value;
-          }
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509SVIDResponse_FederatedBundlesEntry(): X509SVIDResponse_FederatedBundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const X509SVIDResponse_FederatedBundlesEntry: MessageFns<X509SVIDResponse_FederatedBundlesEntry> = {
   encode(message: X509SVIDResponse_FederatedBundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -211,51 +195,40 @@ export const X509SVIDResponse_FederatedBundlesEntry: MessageFns<X509SVIDResponse
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVIDResponse_FederatedBundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVIDResponse_FederatedBundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const X509SVID: MessageFns<X509SVID> = {
+  decode(input: Reader | Uint8Array, message: X509SVID = { spiffeId: "", x509Svid: NO_BYTES, x509SvidKey: NO_BYTES, bundle: NO_BYTES, hint: "" }): X509SVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.x509Svid = reader.bytes();
+          break;
         }
+        case 26: {
+          message.x509SvidKey = reader.bytes();
+          break;
+        }
+        case 34: {
+          message.bundle = reader.bytes();
+          break;
+        }
+        case 42: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509SVID(): X509SVID {
-  return {
-    spiffeId: "",
-    x509Svid: new Uint8Array(0),
-    x509SvidKey: new Uint8Array(0),
-    bundle: new Uint8Array(0),
-    hint: "",
-  };
-}
-
-export const X509SVID: MessageFns<X509SVID> = {
   encode(message: X509SVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -274,95 +247,46 @@ export const X509SVID: MessageFns<X509SVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509Svid = reader.bytes();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.x509SvidKey = reader.bytes();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.bundle = reader.bytes();
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+export const X509BundlesRequest: MessageFns<X509BundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: X509BundlesRequest = {  }): X509BundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509BundlesRequest(): X509BundlesRequest {
-  return {};
-}
-
-export const X509BundlesRequest: MessageFns<X509BundlesRequest> = {
   encode(_: X509BundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509BundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509BundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const X509BundlesResponse: MessageFns<X509BundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: X509BundlesResponse = { crl: [], bundles: globalThis.Object.create(null) }): X509BundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.crl.push(reader.bytes());
+          break;
+        }
+        case 18: {
+          const entry = reader.message(X509BundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509BundlesResponse(): X509BundlesResponse {
-  return { crl: [], bundles: {} };
-}
-
-export const X509BundlesResponse: MessageFns<X509BundlesResponse> = {
   encode(message: X509BundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.crl) {
       writer.uint32(10).bytes(v!);
@@ -372,48 +296,28 @@ export const X509BundlesResponse: MessageFns<X509BundlesResponse> = {
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509BundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509BundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.crl.push(reader.bytes());
-          continue;
+export const X509BundlesResponse_BundlesEntry: MessageFns<X509BundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: X509BundlesResponse_BundlesEntry = { key: "", value: NO_BYTES }): X509BundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          const entry2 = X509BundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry2.value !== undefined) {
-            message.bundles[entry2.key] = entry2.value;
-          }
-          continue;
+        case 18: {
+          message.value = reader.bytes();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509BundlesResponse_BundlesEntry(): X509BundlesResponse_BundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const X509BundlesResponse_BundlesEntry: MessageFns<X509BundlesResponse_BundlesEntry> = {
   encode(message: X509BundlesResponse_BundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -423,45 +327,28 @@ export const X509BundlesResponse_BundlesEntry: MessageFns<X509BundlesResponse_Bu
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509BundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509BundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const JWTSVIDRequest: MessageFns<JWTSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: JWTSVIDRequest = { audience: [], spiffeId: "" }): JWTSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.audience.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.spiffeId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTSVIDRequest(): JWTSVIDRequest {
-  return { audience: [], spiffeId: "" };
-}
-
-export const JWTSVIDRequest: MessageFns<JWTSVIDRequest> = {
   encode(message: JWTSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.audience) {
       writer.uint32(10).string(v!);
@@ -471,82 +358,56 @@ export const JWTSVIDRequest: MessageFns<JWTSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
+export const JWTSVIDResponse: MessageFns<JWTSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: JWTSVIDResponse = { svids: [] }): JWTSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(JWTSVID));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTSVIDResponse(): JWTSVIDResponse {
-  return { svids: [] };
-}
-
-export const JWTSVIDResponse: MessageFns<JWTSVIDResponse> = {
   encode(message: JWTSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       JWTSVID.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(JWTSVID.decode(reader, reader.uint32()));
-          continue;
+export const JWTSVID: MessageFns<JWTSVID> = {
+  decode(input: Reader | Uint8Array, message: JWTSVID = { spiffeId: "", svid: "", hint: "" }): JWTSVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
+        case 18: {
+          message.svid = reader.string();
+          break;
+        }
+        case 26: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTSVID(): JWTSVID {
-  return { spiffeId: "", svid: "", hint: "" };
-}
-
-export const JWTSVID: MessageFns<JWTSVID> = {
   encode(message: JWTSVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -559,119 +420,70 @@ export const JWTSVID: MessageFns<JWTSVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTSVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTSVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.svid = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+export const JWTBundlesRequest: MessageFns<JWTBundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: JWTBundlesRequest = {  }): JWTBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTBundlesRequest(): JWTBundlesRequest {
-  return {};
-}
-
-export const JWTBundlesRequest: MessageFns<JWTBundlesRequest> = {
   encode(_: JWTBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const JWTBundlesResponse: MessageFns<JWTBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: JWTBundlesResponse = { bundles: globalThis.Object.create(null) }): JWTBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(JWTBundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTBundlesResponse(): JWTBundlesResponse {
-  return { bundles: {} };
-}
-
-export const JWTBundlesResponse: MessageFns<JWTBundlesResponse> = {
   encode(message: JWTBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.bundles).forEach(([key, value]: [string, Uint8Array]) => {
       JWTBundlesResponse_BundlesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = JWTBundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.bundles[entry1.key] = entry1.value;
-          }
-          continue;
+export const JWTBundlesResponse_BundlesEntry: MessageFns<JWTBundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: JWTBundlesResponse_BundlesEntry = { key: "", value: NO_BYTES }): JWTBundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTBundlesResponse_BundlesEntry(): JWTBundlesResponse_BundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const JWTBundlesResponse_BundlesEntry: MessageFns<JWTBundlesResponse_BundlesEntry> = {
   encode(message: JWTBundlesResponse_BundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -681,45 +493,28 @@ export const JWTBundlesResponse_BundlesEntry: MessageFns<JWTBundlesResponse_Bund
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTBundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTBundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const ValidateJWTSVIDRequest: MessageFns<ValidateJWTSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: ValidateJWTSVIDRequest = { audience: "", svid: "" }): ValidateJWTSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.audience = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.svid = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseValidateJWTSVIDRequest(): ValidateJWTSVIDRequest {
-  return { audience: "", svid: "" };
-}
-
-export const ValidateJWTSVIDRequest: MessageFns<ValidateJWTSVIDRequest> = {
   encode(message: ValidateJWTSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.audience !== "") {
       writer.uint32(10).string(message.audience);
@@ -729,45 +524,28 @@ export const ValidateJWTSVIDRequest: MessageFns<ValidateJWTSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ValidateJWTSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseValidateJWTSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.audience = reader.string();
-          continue;
+export const ValidateJWTSVIDResponse: MessageFns<ValidateJWTSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: ValidateJWTSVIDResponse = { spiffeId: "", claims: undefined }): ValidateJWTSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.svid = reader.string();
-          continue;
+        case 18: {
+          message.claims = reader.message(Struct, message.claims === undefined ? undefined : { fields: message.claims }).fields;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseValidateJWTSVIDResponse(): ValidateJWTSVIDResponse {
-  return { spiffeId: "", claims: undefined };
-}
-
-export const ValidateJWTSVIDResponse: MessageFns<ValidateJWTSVIDResponse> = {
   encode(message: ValidateJWTSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -777,119 +555,84 @@ export const ValidateJWTSVIDResponse: MessageFns<ValidateJWTSVIDResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ValidateJWTSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseValidateJWTSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const WITSVIDRequest: MessageFns<WITSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: WITSVIDRequest = { spiffeId: "" }): WITSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.spiffeId = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.claims = Struct.unwrap(Struct.decode(reader, reader.uint32()));
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITSVIDRequest(): WITSVIDRequest {
-  return { spiffeId: "" };
-}
-
-export const WITSVIDRequest: MessageFns<WITSVIDRequest> = {
   encode(message: WITSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
+export const WITSVIDResponse: MessageFns<WITSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: WITSVIDResponse = { svids: [] }): WITSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(WITSVID));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITSVIDResponse(): WITSVIDResponse {
-  return { svids: [] };
-}
-
-export const WITSVIDResponse: MessageFns<WITSVIDResponse> = {
   encode(message: WITSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       WITSVID.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(WITSVID.decode(reader, reader.uint32()));
-          continue;
+export const WITSVID: MessageFns<WITSVID> = {
+  decode(input: Reader | Uint8Array, message: WITSVID = { spiffeId: "", witSvid: "", witSvidKey: "", hint: "" }): WITSVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.spiffeId = reader.string();
+          break;
         }
+        case 18: {
+          message.witSvid = reader.string();
+          break;
+        }
+        case 26: {
+          message.witSvidKey = reader.string();
+          break;
+        }
+        case 34: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITSVID(): WITSVID {
-  return { spiffeId: "", witSvid: "", witSvidKey: "", hint: "" };
-}
-
-export const WITSVID: MessageFns<WITSVID> = {
   encode(message: WITSVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== "") {
       writer.uint32(10).string(message.spiffeId);
@@ -905,127 +648,70 @@ export const WITSVID: MessageFns<WITSVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITSVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITSVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.witSvid = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.witSvidKey = reader.string();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+export const WITBundlesRequest: MessageFns<WITBundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: WITBundlesRequest = {  }): WITBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITBundlesRequest(): WITBundlesRequest {
-  return {};
-}
-
-export const WITBundlesRequest: MessageFns<WITBundlesRequest> = {
   encode(_: WITBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const WITBundlesResponse: MessageFns<WITBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: WITBundlesResponse = { bundles: globalThis.Object.create(null) }): WITBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(WITBundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITBundlesResponse(): WITBundlesResponse {
-  return { bundles: {} };
-}
-
-export const WITBundlesResponse: MessageFns<WITBundlesResponse> = {
   encode(message: WITBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.bundles).forEach(([key, value]: [string, string]) => {
       WITBundlesResponse_BundlesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = WITBundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.bundles[entry1.key] = entry1.value;
-          }
-          continue;
+export const WITBundlesResponse_BundlesEntry: MessageFns<WITBundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: WITBundlesResponse_BundlesEntry = { key: "", value: "" }): WITBundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
+        case 18: {
+          message.value = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITBundlesResponse_BundlesEntry(): WITBundlesResponse_BundlesEntry {
-  return { key: "", value: "" };
-}
-
-export const WITBundlesResponse_BundlesEntry: MessageFns<WITBundlesResponse_BundlesEntry> = {
   encode(message: WITBundlesResponse_BundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -1035,41 +721,9 @@ export const WITBundlesResponse_BundlesEntry: MessageFns<WITBundlesResponse_Bund
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): WITBundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITBundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/common.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../reader.ts";
 
 /** What SPIRE's datastore keeps as blobs in its table bundles. Times are Unix seconds, certificates and keys DER. */
 
@@ -33,11 +34,26 @@ export interface Bundle {
   witSigningKeys: PublicKey[];
 }
 
-function createBaseCertificate(): Certificate {
-  return { derBytes: new Uint8Array(0), taintedKey: false };
-}
-
 export const Certificate: MessageFns<Certificate> = {
+  decode(input: Reader | Uint8Array, message: Certificate = { derBytes: NO_BYTES, taintedKey: false }): Certificate {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.derBytes = reader.bytes();
+          break;
+        }
+        case 16: {
+          message.taintedKey = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Certificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.derBytes.length !== 0) {
       writer.uint32(10).bytes(message.derBytes);
@@ -47,45 +63,36 @@ export const Certificate: MessageFns<Certificate> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Certificate {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCertificate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.derBytes = reader.bytes();
-          continue;
+export const PublicKey: MessageFns<PublicKey> = {
+  decode(input: Reader | Uint8Array, message: PublicKey = { pkixBytes: NO_BYTES, kid: "", notAfter: 0, taintedKey: false }): PublicKey {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.pkixBytes = reader.bytes();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
+        case 18: {
+          message.kid = reader.string();
+          break;
+        }
+        case 24: {
+          message.notAfter = reader.int64();
+          break;
+        }
+        case 32: {
           message.taintedKey = reader.bool();
-          continue;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePublicKey(): PublicKey {
-  return { pkixBytes: new Uint8Array(0), kid: "", notAfter: 0, taintedKey: false };
-}
-
-export const PublicKey: MessageFns<PublicKey> = {
   encode(message: PublicKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.pkixBytes.length !== 0) {
       writer.uint32(10).bytes(message.pkixBytes);
@@ -101,61 +108,44 @@ export const PublicKey: MessageFns<PublicKey> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublicKey {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePublicKey();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.pkixBytes = reader.bytes();
-          continue;
+export const Bundle: MessageFns<Bundle> = {
+  decode(input: Reader | Uint8Array, message: Bundle = { trustDomainId: "", rootCas: [], jwtSigningKeys: [], refreshHint: 0, sequenceNumber: 0, witSigningKeys: [] }): Bundle {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomainId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.kid = reader.string();
-          continue;
+        case 18: {
+          message.rootCas.push(reader.message(Certificate));
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.notAfter = longToNumber(reader.int64());
-          continue;
+        case 26: {
+          message.jwtSigningKeys.push(reader.message(PublicKey));
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.taintedKey = reader.bool();
-          continue;
+        case 32: {
+          message.refreshHint = reader.int64();
+          break;
         }
+        case 40: {
+          message.sequenceNumber = reader.uint64();
+          break;
+        }
+        case 50: {
+          message.witSigningKeys.push(reader.message(PublicKey));
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBundle(): Bundle {
-  return { trustDomainId: "", rootCas: [], jwtSigningKeys: [], refreshHint: 0, sequenceNumber: 0, witSigningKeys: [] };
-}
-
-export const Bundle: MessageFns<Bundle> = {
   encode(message: Bundle, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomainId !== "") {
       writer.uint32(10).string(message.trustDomainId);
@@ -177,84 +167,9 @@ export const Bundle: MessageFns<Bundle> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Bundle {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBundle();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomainId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.rootCas.push(Certificate.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.jwtSigningKeys.push(PublicKey.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.refreshHint = longToNumber(reader.int64());
-          continue;
-        }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.sequenceNumber = longToNumber(reader.uint64());
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.witSigningKeys.push(PublicKey.decode(reader, reader.uint32()));
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

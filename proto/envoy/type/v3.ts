@@ -5,7 +5,8 @@
 // source: envoy/type/v3.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../reader.ts";
 
 /** The version number inside Envoy's build version. */
 
@@ -16,11 +17,30 @@ export interface SemanticVersion {
   patch: number;
 }
 
-function createBaseSemanticVersion(): SemanticVersion {
-  return { majorNumber: 0, minorNumber: 0, patch: 0 };
-}
-
 export const SemanticVersion: MessageFns<SemanticVersion> = {
+  decode(input: Reader | Uint8Array, message: SemanticVersion = { majorNumber: 0, minorNumber: 0, patch: 0 }): SemanticVersion {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.majorNumber = reader.uint32();
+          break;
+        }
+        case 16: {
+          message.minorNumber = reader.uint32();
+          break;
+        }
+        case 24: {
+          message.patch = reader.uint32();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: SemanticVersion, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.majorNumber !== 0) {
       writer.uint32(8).uint32(message.majorNumber);
@@ -33,49 +53,9 @@ export const SemanticVersion: MessageFns<SemanticVersion> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SemanticVersion {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSemanticVersion();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.majorNumber = reader.uint32();
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.minorNumber = reader.uint32();
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.patch = reader.uint32();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

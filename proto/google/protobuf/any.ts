@@ -5,7 +5,8 @@
 // source: google/protobuf/any.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../reader.ts";
 
 /**
  * `Any` contains an arbitrary serialized protocol buffer message along with a
@@ -76,11 +77,26 @@ export interface Any {
   value: Uint8Array;
 }
 
-function createBaseAny(): Any {
-  return { typeUrl: "", value: new Uint8Array(0) };
-}
-
 export const Any: MessageFns<Any> = {
+  decode(input: Reader | Uint8Array, message: Any = { typeUrl: "", value: NO_BYTES }): Any {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.typeUrl = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Any, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.typeUrl !== "") {
       writer.uint32(10).string(message.typeUrl);
@@ -90,41 +106,9 @@ export const Any: MessageFns<Any> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Any {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAny();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.typeUrl = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

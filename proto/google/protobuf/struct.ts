@@ -5,7 +5,8 @@
 // source: google/protobuf/struct.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../reader.ts";
 
 /**
  * Represents a JSON `null`.
@@ -105,6 +106,22 @@ function createBaseStruct(): Struct {
 }
 
 export const Struct: MessageFns<Struct> & StructWrapperFns = {
+  decode(input: Reader | Uint8Array, message: Struct = { fields: globalThis.Object.create(null) }): Struct {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(Struct_FieldsEntry);
+          message.fields[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Struct, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.fields).forEach(([key, value]: [string, any | undefined]) => {
       if (value !== undefined) {
@@ -112,42 +129,6 @@ export const Struct: MessageFns<Struct> & StructWrapperFns = {
       }
     });
     return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Struct {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseStruct();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            const entry1 = Struct_FieldsEntry.decode(reader, reader.uint32());
-            if (entry1.value !== undefined) {
-              message.fields[entry1.key] = entry1.value;
-            }
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
   },
 
   wrap(object: { [key: string]: any } | undefined): Struct {
@@ -172,11 +153,26 @@ export const Struct: MessageFns<Struct> & StructWrapperFns = {
   },
 };
 
-function createBaseStruct_FieldsEntry(): Struct_FieldsEntry {
-  return { key: "", value: undefined };
-}
-
 export const Struct_FieldsEntry: MessageFns<Struct_FieldsEntry> = {
+  decode(input: Reader | Uint8Array, message: Struct_FieldsEntry = { key: "", value: undefined }): Struct_FieldsEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = Value.unwrap(reader.message(Value, message.value === undefined ? undefined : Value.wrap(message.value)));
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Struct_FieldsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -185,47 +181,6 @@ export const Struct_FieldsEntry: MessageFns<Struct_FieldsEntry> = {
       Value.encode(Value.wrap(message.value), writer.uint32(18).fork()).join();
     }
     return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Struct_FieldsEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseStruct_FieldsEntry();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.key = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.value = Value.unwrap(Value.decode(reader, reader.uint32()));
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
   },
 };
 
@@ -241,6 +196,71 @@ function createBaseValue(): Value {
 }
 
 export const Value: MessageFns<Value> & AnyValueWrapperFns = {
+  decode(input: Reader | Uint8Array, message: Value = { nullValue: undefined, numberValue: undefined, stringValue: undefined, boolValue: undefined, structValue: undefined, listValue: undefined }): Value {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.nullValue = reader.int32() as any;
+          message.numberValue = undefined;
+          message.stringValue = undefined;
+          message.boolValue = undefined;
+          message.structValue = undefined;
+          message.listValue = undefined;
+          break;
+        }
+        case 17: {
+          message.numberValue = reader.double();
+          message.nullValue = undefined;
+          message.stringValue = undefined;
+          message.boolValue = undefined;
+          message.structValue = undefined;
+          message.listValue = undefined;
+          break;
+        }
+        case 26: {
+          message.stringValue = reader.string();
+          message.nullValue = undefined;
+          message.numberValue = undefined;
+          message.boolValue = undefined;
+          message.structValue = undefined;
+          message.listValue = undefined;
+          break;
+        }
+        case 32: {
+          message.boolValue = reader.bool();
+          message.nullValue = undefined;
+          message.numberValue = undefined;
+          message.stringValue = undefined;
+          message.structValue = undefined;
+          message.listValue = undefined;
+          break;
+        }
+        case 42: {
+          message.structValue = reader.message(Struct, message.structValue === undefined ? undefined : { fields: message.structValue }).fields;
+          message.nullValue = undefined;
+          message.numberValue = undefined;
+          message.stringValue = undefined;
+          message.boolValue = undefined;
+          message.listValue = undefined;
+          break;
+        }
+        case 50: {
+          message.listValue = reader.message(ListValue, message.listValue === undefined ? undefined : { values: message.listValue }).values;
+          message.nullValue = undefined;
+          message.numberValue = undefined;
+          message.stringValue = undefined;
+          message.boolValue = undefined;
+          message.structValue = undefined;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Value, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.nullValue !== undefined) {
       writer.uint32(8).int32(message.nullValue);
@@ -261,79 +281,6 @@ export const Value: MessageFns<Value> & AnyValueWrapperFns = {
       ListValue.encode(ListValue.wrap(message.listValue), writer.uint32(50).fork()).join();
     }
     return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Value {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseValue();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
-              break;
-            }
-
-            message.nullValue = reader.int32() as any;
-            continue;
-          }
-          case 2: {
-            if (tag !== 17) {
-              break;
-            }
-
-            message.numberValue = reader.double();
-            continue;
-          }
-          case 3: {
-            if (tag !== 26) {
-              break;
-            }
-
-            message.stringValue = reader.string();
-            continue;
-          }
-          case 4: {
-            if (tag !== 32) {
-              break;
-            }
-
-            message.boolValue = reader.bool();
-            continue;
-          }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
-            message.structValue = Struct.unwrap(Struct.decode(reader, reader.uint32()));
-            continue;
-          }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.listValue = ListValue.unwrap(ListValue.decode(reader, reader.uint32()));
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
   },
 
   wrap(value: any): Value {
@@ -379,44 +326,26 @@ function createBaseListValue(): ListValue {
 }
 
 export const ListValue: MessageFns<ListValue> & ListValueWrapperFns = {
+  decode(input: Reader | Uint8Array, message: ListValue = { values: [] }): ListValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.values.push(Value.unwrap(reader.message(Value)));
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: ListValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.values) {
       Value.encode(Value.wrap(v!), writer.uint32(10).fork()).join();
     }
     return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): ListValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseListValue();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.values.push(Value.unwrap(Value.decode(reader, reader.uint32())));
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
   },
 
   wrap(array: Array<any> | undefined): ListValue {
@@ -435,8 +364,8 @@ export const ListValue: MessageFns<ListValue> & ListValueWrapperFns = {
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }
 
 interface StructWrapperFns {

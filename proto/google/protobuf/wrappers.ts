@@ -5,7 +5,8 @@
 // source: google/protobuf/wrappers.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../reader.ts";
 
 /**
  * Wrapper message for `double`.
@@ -124,351 +125,223 @@ export interface BytesValue {
   value: Uint8Array;
 }
 
-function createBaseDoubleValue(): DoubleValue {
-  return { value: 0 };
-}
-
 export const DoubleValue: MessageFns<DoubleValue> = {
+  decode(input: Reader | Uint8Array, message: DoubleValue = { value: 0 }): DoubleValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 9: {
+          message.value = reader.double();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: DoubleValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(9).double(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DoubleValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDoubleValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 9) {
-            break;
-          }
-
-          message.value = reader.double();
-          continue;
+export const FloatValue: MessageFns<FloatValue> = {
+  decode(input: Reader | Uint8Array, message: FloatValue = { value: 0 }): FloatValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 13: {
+          message.value = reader.float();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFloatValue(): FloatValue {
-  return { value: 0 };
-}
-
-export const FloatValue: MessageFns<FloatValue> = {
   encode(message: FloatValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(13).float(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FloatValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFloatValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 13) {
-            break;
-          }
-
-          message.value = reader.float();
-          continue;
+export const Int64Value: MessageFns<Int64Value> = {
+  decode(input: Reader | Uint8Array, message: Int64Value = { value: 0 }): Int64Value {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.value = reader.int64();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseInt64Value(): Int64Value {
-  return { value: 0 };
-}
-
-export const Int64Value: MessageFns<Int64Value> = {
   encode(message: Int64Value, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(8).int64(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Int64Value {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseInt64Value();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.value = longToNumber(reader.int64());
-          continue;
+export const UInt64Value: MessageFns<UInt64Value> = {
+  decode(input: Reader | Uint8Array, message: UInt64Value = { value: 0 }): UInt64Value {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.value = reader.uint64();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseUInt64Value(): UInt64Value {
-  return { value: 0 };
-}
-
-export const UInt64Value: MessageFns<UInt64Value> = {
   encode(message: UInt64Value, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(8).uint64(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): UInt64Value {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseUInt64Value();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.value = longToNumber(reader.uint64());
-          continue;
+export const Int32Value: MessageFns<Int32Value> = {
+  decode(input: Reader | Uint8Array, message: Int32Value = { value: 0 }): Int32Value {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.value = reader.int32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseInt32Value(): Int32Value {
-  return { value: 0 };
-}
-
-export const Int32Value: MessageFns<Int32Value> = {
   encode(message: Int32Value, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(8).int32(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Int32Value {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseInt32Value();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.value = reader.int32();
-          continue;
+export const UInt32Value: MessageFns<UInt32Value> = {
+  decode(input: Reader | Uint8Array, message: UInt32Value = { value: 0 }): UInt32Value {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.value = reader.uint32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseUInt32Value(): UInt32Value {
-  return { value: 0 };
-}
-
-export const UInt32Value: MessageFns<UInt32Value> = {
   encode(message: UInt32Value, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== 0) {
       writer.uint32(8).uint32(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): UInt32Value {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseUInt32Value();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.value = reader.uint32();
-          continue;
+export const BoolValue: MessageFns<BoolValue> = {
+  decode(input: Reader | Uint8Array, message: BoolValue = { value: false }): BoolValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.value = reader.bool();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBoolValue(): BoolValue {
-  return { value: false };
-}
-
-export const BoolValue: MessageFns<BoolValue> = {
   encode(message: BoolValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== false) {
       writer.uint32(8).bool(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BoolValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBoolValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.value = reader.bool();
-          continue;
+export const StringValue: MessageFns<StringValue> = {
+  decode(input: Reader | Uint8Array, message: StringValue = { value: "" }): StringValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.value = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseStringValue(): StringValue {
-  return { value: "" };
-}
-
-export const StringValue: MessageFns<StringValue> = {
   encode(message: StringValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== "") {
       writer.uint32(10).string(message.value);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): StringValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseStringValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.value = reader.string();
-          continue;
+export const BytesValue: MessageFns<BytesValue> = {
+  decode(input: Reader | Uint8Array, message: BytesValue = { value: NO_BYTES }): BytesValue {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.value = reader.bytes();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBytesValue(): BytesValue {
-  return { value: new Uint8Array(0) };
-}
-
-export const BytesValue: MessageFns<BytesValue> = {
   encode(message: BytesValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value.length !== 0) {
       writer.uint32(10).bytes(message.value);
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BytesValue {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBytesValue();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: grpc/health/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../reader.ts";
 
 /** The gRPC health checking protocol. */
 
@@ -48,151 +49,116 @@ export interface HealthListResponse_StatusesEntry {
   value: HealthCheckResponse | undefined;
 }
 
-function createBaseHealthCheckRequest(): HealthCheckRequest {
-  return { service: "" };
-}
-
 export const HealthCheckRequest: MessageFns<HealthCheckRequest> = {
+  decode(input: Reader | Uint8Array, message: HealthCheckRequest = { service: "" }): HealthCheckRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.service = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: HealthCheckRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.service !== "") {
       writer.uint32(10).string(message.service);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HealthCheckRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHealthCheckRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.service = reader.string();
-          continue;
+export const HealthCheckResponse: MessageFns<HealthCheckResponse> = {
+  decode(input: Reader | Uint8Array, message: HealthCheckResponse = { status: 0 }): HealthCheckResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.status = reader.int32() as any;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHealthCheckResponse(): HealthCheckResponse {
-  return { status: 0 };
-}
-
-export const HealthCheckResponse: MessageFns<HealthCheckResponse> = {
   encode(message: HealthCheckResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== 0) {
       writer.uint32(8).int32(message.status);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HealthCheckResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHealthCheckResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.status = reader.int32() as any;
-          continue;
-        }
+export const HealthListRequest: MessageFns<HealthListRequest> = {
+  decode(input: Reader | Uint8Array, message: HealthListRequest = {  }): HealthListRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHealthListRequest(): HealthListRequest {
-  return {};
-}
-
-export const HealthListRequest: MessageFns<HealthListRequest> = {
   encode(_: HealthListRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HealthListRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHealthListRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const HealthListResponse: MessageFns<HealthListResponse> = {
+  decode(input: Reader | Uint8Array, message: HealthListResponse = { statuses: globalThis.Object.create(null) }): HealthListResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(HealthListResponse_StatusesEntry);
+          message.statuses[entry.key] = entry.value ?? HealthCheckResponse.decode(new Uint8Array(0));
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHealthListResponse(): HealthListResponse {
-  return { statuses: {} };
-}
-
-export const HealthListResponse: MessageFns<HealthListResponse> = {
   encode(message: HealthListResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.statuses).forEach(([key, value]: [string, HealthCheckResponse]) => {
       HealthListResponse_StatusesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HealthListResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHealthListResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = HealthListResponse_StatusesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.statuses[entry1.key] = entry1.value;
-          }
-          continue;
+export const HealthListResponse_StatusesEntry: MessageFns<HealthListResponse_StatusesEntry> = {
+  decode(input: Reader | Uint8Array, message: HealthListResponse_StatusesEntry = { key: "", value: undefined }): HealthListResponse_StatusesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
+        case 18: {
+          message.value = reader.message(HealthCheckResponse, message.value);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHealthListResponse_StatusesEntry(): HealthListResponse_StatusesEntry {
-  return { key: "", value: undefined };
-}
-
-export const HealthListResponse_StatusesEntry: MessageFns<HealthListResponse_StatusesEntry> = {
   encode(message: HealthListResponse_StatusesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -202,41 +168,9 @@ export const HealthListResponse_StatusesEntry: MessageFns<HealthListResponse_Sta
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): HealthListResponse_StatusesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHealthListResponse_StatusesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = HealthCheckResponse.decode(reader, reader.uint32());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/api/types.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../reader.ts";
 
 /** Types shared by the SPIRE APIs. Times are Unix seconds, serial numbers decimal text, certificates and keys DER. */
 
@@ -282,11 +283,26 @@ export interface Logger {
   launchLevel: LogLevel;
 }
 
-function createBaseSelector(): Selector {
-  return { type: "", value: "" };
-}
-
 export const Selector: MessageFns<Selector> = {
+  decode(input: Reader | Uint8Array, message: Selector = { type: "", value: "" }): Selector {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.type = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Selector, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.type !== "") {
       writer.uint32(10).string(message.type);
@@ -296,45 +312,28 @@ export const Selector: MessageFns<Selector> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Selector {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSelector();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.type = reader.string();
-          continue;
+export const SelectorMatch: MessageFns<SelectorMatch> = {
+  decode(input: Reader | Uint8Array, message: SelectorMatch = { selectors: [], match: 0 }): SelectorMatch {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.selectors.push(reader.message(Selector));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.string();
-          continue;
+        case 16: {
+          message.match = reader.int32() as any;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSelectorMatch(): SelectorMatch {
-  return { selectors: [], match: 0 };
-}
-
-export const SelectorMatch: MessageFns<SelectorMatch> = {
   encode(message: SelectorMatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.selectors) {
       Selector.encode(v!, writer.uint32(10).fork()).join();
@@ -344,45 +343,28 @@ export const SelectorMatch: MessageFns<SelectorMatch> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SelectorMatch {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSelectorMatch();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.selectors.push(Selector.decode(reader, reader.uint32()));
-          continue;
+export const SPIFFEID: MessageFns<SPIFFEID> = {
+  decode(input: Reader | Uint8Array, message: SPIFFEID = { trustDomain: "", path: "" }): SPIFFEID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomain = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.match = reader.int32() as any;
-          continue;
+        case 18: {
+          message.path = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSPIFFEID(): SPIFFEID {
-  return { trustDomain: "", path: "" };
-}
-
-export const SPIFFEID: MessageFns<SPIFFEID> = {
   encode(message: SPIFFEID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
@@ -392,45 +374,40 @@ export const SPIFFEID: MessageFns<SPIFFEID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SPIFFEID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSPIFFEID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
+export const WITSVID: MessageFns<WITSVID> = {
+  decode(input: Reader | Uint8Array, message: WITSVID = { token: "", id: undefined, expiresAt: 0, issuedAt: 0, hint: "" }): WITSVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.token = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.path = reader.string();
-          continue;
+        case 18: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
+        case 24: {
+          message.expiresAt = reader.int64();
+          break;
+        }
+        case 32: {
+          message.issuedAt = reader.int64();
+          break;
+        }
+        case 42: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITSVID(): WITSVID {
-  return { token: "", id: undefined, expiresAt: 0, issuedAt: 0, hint: "" };
-}
-
-export const WITSVID: MessageFns<WITSVID> = {
   encode(message: WITSVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.token !== "") {
       writer.uint32(10).string(message.token);
@@ -449,69 +426,28 @@ export const WITSVID: MessageFns<WITSVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITSVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITSVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.token = reader.string();
-          continue;
+export const AttestationData: MessageFns<AttestationData> = {
+  decode(input: Reader | Uint8Array, message: AttestationData = { type: "", payload: NO_BYTES }): AttestationData {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.type = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.payload = reader.bytes();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.issuedAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAttestationData(): AttestationData {
-  return { type: "", payload: new Uint8Array(0) };
-}
-
-export const AttestationData: MessageFns<AttestationData> = {
   encode(message: AttestationData, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.type !== "") {
       writer.uint32(10).string(message.type);
@@ -521,54 +457,52 @@ export const AttestationData: MessageFns<AttestationData> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttestationData {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAttestationData();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.type = reader.string();
-          continue;
+export const Agent: MessageFns<Agent> = {
+  decode(input: Reader | Uint8Array, message: Agent = { id: undefined, attestationType: "", x509svidSerialNumber: "", x509svidExpiresAt: 0, selectors: [], banned: false, canReattest: false, agentVersion: "" }): Agent {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.payload = reader.bytes();
-          continue;
+        case 18: {
+          message.attestationType = reader.string();
+          break;
         }
+        case 26: {
+          message.x509svidSerialNumber = reader.string();
+          break;
+        }
+        case 32: {
+          message.x509svidExpiresAt = reader.int64();
+          break;
+        }
+        case 42: {
+          message.selectors.push(reader.message(Selector));
+          break;
+        }
+        case 48: {
+          message.banned = reader.bool();
+          break;
+        }
+        case 56: {
+          message.canReattest = reader.bool();
+          break;
+        }
+        case 66: {
+          message.agentVersion = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAgent(): Agent {
-  return {
-    id: undefined,
-    attestationType: "",
-    x509svidSerialNumber: "",
-    x509svidExpiresAt: 0,
-    selectors: [],
-    banned: false,
-    canReattest: false,
-    agentVersion: "",
-  };
-}
-
-export const Agent: MessageFns<Agent> = {
   encode(message: Agent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
@@ -596,101 +530,48 @@ export const Agent: MessageFns<Agent> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Agent {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAgent();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const AgentMask: MessageFns<AgentMask> = {
+  decode(input: Reader | Uint8Array, message: AgentMask = { attestationType: false, x509svidSerialNumber: false, x509svidExpiresAt: false, selectors: false, banned: false, canReattest: false, agentVersion: false }): AgentMask {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 16: {
+          message.attestationType = reader.bool();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.attestationType = reader.string();
-          continue;
+        case 24: {
+          message.x509svidSerialNumber = reader.bool();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.x509svidSerialNumber = reader.string();
-          continue;
+        case 32: {
+          message.x509svidExpiresAt = reader.bool();
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.x509svidExpiresAt = longToNumber(reader.int64());
-          continue;
+        case 40: {
+          message.selectors = reader.bool();
+          break;
         }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.selectors.push(Selector.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
+        case 48: {
           message.banned = reader.bool();
-          continue;
+          break;
         }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
+        case 56: {
           message.canReattest = reader.bool();
-          continue;
+          break;
         }
-        case 8: {
-          if (tag !== 66) {
-            break;
-          }
-
-          message.agentVersion = reader.string();
-          continue;
+        case 64: {
+          message.agentVersion = reader.bool();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAgentMask(): AgentMask {
-  return {
-    attestationType: false,
-    x509svidSerialNumber: false,
-    x509svidExpiresAt: false,
-    selectors: false,
-    banned: false,
-    canReattest: false,
-    agentVersion: false,
-  };
-}
-
-export const AgentMask: MessageFns<AgentMask> = {
   encode(message: AgentMask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.attestationType !== false) {
       writer.uint32(16).bool(message.attestationType);
@@ -715,85 +596,36 @@ export const AgentMask: MessageFns<AgentMask> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AgentMask {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAgentMask();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.attestationType = reader.bool();
-          continue;
+export const X509SVID: MessageFns<X509SVID> = {
+  decode(input: Reader | Uint8Array, message: X509SVID = { certChain: [], id: undefined, expiresAt: 0, hint: "" }): X509SVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.certChain.push(reader.bytes());
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.x509svidSerialNumber = reader.bool();
-          continue;
+        case 18: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.x509svidExpiresAt = reader.bool();
-          continue;
+        case 24: {
+          message.expiresAt = reader.int64();
+          break;
         }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.selectors = reader.bool();
-          continue;
+        case 34: {
+          message.hint = reader.string();
+          break;
         }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
-          message.banned = reader.bool();
-          continue;
-        }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
-          message.canReattest = reader.bool();
-          continue;
-        }
-        case 8: {
-          if (tag !== 64) {
-            break;
-          }
-
-          message.agentVersion = reader.bool();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509SVID(): X509SVID {
-  return { certChain: [], id: undefined, expiresAt: 0, hint: "" };
-}
-
-export const X509SVID: MessageFns<X509SVID> = {
   encode(message: X509SVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.certChain) {
       writer.uint32(10).bytes(v!);
@@ -809,68 +641,44 @@ export const X509SVID: MessageFns<X509SVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.certChain.push(reader.bytes());
-          continue;
+export const Bundle: MessageFns<Bundle> = {
+  decode(input: Reader | Uint8Array, message: Bundle = { trustDomain: "", x509Authorities: [], jwtAuthorities: [], refreshHint: 0, sequenceNumber: 0, witAuthorities: [] }): Bundle {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomain = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.x509Authorities.push(reader.message(X509Certificate));
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
+        case 26: {
+          message.jwtAuthorities.push(reader.message(JWTKey));
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
+        case 32: {
+          message.refreshHint = reader.int64();
+          break;
         }
+        case 40: {
+          message.sequenceNumber = reader.uint64();
+          break;
+        }
+        case 50: {
+          message.witAuthorities.push(reader.message(WITKey));
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBundle(): Bundle {
-  return {
-    trustDomain: "",
-    x509Authorities: [],
-    jwtAuthorities: [],
-    refreshHint: 0,
-    sequenceNumber: 0,
-    witAuthorities: [],
-  };
-}
-
-export const Bundle: MessageFns<Bundle> = {
   encode(message: Bundle, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
@@ -892,77 +700,28 @@ export const Bundle: MessageFns<Bundle> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Bundle {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBundle();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
+export const X509Certificate: MessageFns<X509Certificate> = {
+  decode(input: Reader | Uint8Array, message: X509Certificate = { asn1: NO_BYTES, tainted: false }): X509Certificate {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.asn1 = reader.bytes();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509Authorities.push(X509Certificate.decode(reader, reader.uint32()));
-          continue;
+        case 16: {
+          message.tainted = reader.bool();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.jwtAuthorities.push(JWTKey.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.refreshHint = longToNumber(reader.int64());
-          continue;
-        }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.sequenceNumber = longToNumber(reader.uint64());
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.witAuthorities.push(WITKey.decode(reader, reader.uint32()));
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseX509Certificate(): X509Certificate {
-  return { asn1: new Uint8Array(0), tainted: false };
-}
-
-export const X509Certificate: MessageFns<X509Certificate> = {
   encode(message: X509Certificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.asn1.length !== 0) {
       writer.uint32(10).bytes(message.asn1);
@@ -972,45 +731,36 @@ export const X509Certificate: MessageFns<X509Certificate> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509Certificate {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509Certificate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.asn1 = reader.bytes();
-          continue;
+export const JWTKey: MessageFns<JWTKey> = {
+  decode(input: Reader | Uint8Array, message: JWTKey = { publicKey: NO_BYTES, keyId: "", expiresAt: 0, tainted: false }): JWTKey {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.publicKey = reader.bytes();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
+        case 18: {
+          message.keyId = reader.string();
+          break;
+        }
+        case 24: {
+          message.expiresAt = reader.int64();
+          break;
+        }
+        case 32: {
           message.tainted = reader.bool();
-          continue;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTKey(): JWTKey {
-  return { publicKey: new Uint8Array(0), keyId: "", expiresAt: 0, tainted: false };
-}
-
-export const JWTKey: MessageFns<JWTKey> = {
   encode(message: JWTKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.publicKey.length !== 0) {
       writer.uint32(10).bytes(message.publicKey);
@@ -1026,61 +776,36 @@ export const JWTKey: MessageFns<JWTKey> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTKey {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTKey();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const WITKey: MessageFns<WITKey> = {
+  decode(input: Reader | Uint8Array, message: WITKey = { publicKey: NO_BYTES, keyId: "", expiresAt: 0, tainted: false }): WITKey {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.publicKey = reader.bytes();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
+        case 18: {
           message.keyId = reader.string();
-          continue;
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
+        case 24: {
+          message.expiresAt = reader.int64();
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
+        case 32: {
           message.tainted = reader.bool();
-          continue;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITKey(): WITKey {
-  return { publicKey: new Uint8Array(0), keyId: "", expiresAt: 0, tainted: false };
-}
-
-export const WITKey: MessageFns<WITKey> = {
   encode(message: WITKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.publicKey.length !== 0) {
       writer.uint32(10).bytes(message.publicKey);
@@ -1096,67 +821,40 @@ export const WITKey: MessageFns<WITKey> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITKey {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITKey();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.publicKey = reader.bytes();
-          continue;
+export const BundleMask: MessageFns<BundleMask> = {
+  decode(input: Reader | Uint8Array, message: BundleMask = { x509Authorities: false, jwtAuthorities: false, refreshHint: false, sequenceNumber: false, witAuthorities: false }): BundleMask {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 16: {
+          message.x509Authorities = reader.bool();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.keyId = reader.string();
-          continue;
+        case 24: {
+          message.jwtAuthorities = reader.bool();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
+        case 32: {
+          message.refreshHint = reader.bool();
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.tainted = reader.bool();
-          continue;
+        case 40: {
+          message.sequenceNumber = reader.bool();
+          break;
         }
+        case 48: {
+          message.witAuthorities = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBundleMask(): BundleMask {
-  return {
-    x509Authorities: false,
-    jwtAuthorities: false,
-    refreshHint: false,
-    sequenceNumber: false,
-    witAuthorities: false,
-  };
-}
-
-export const BundleMask: MessageFns<BundleMask> = {
   encode(message: BundleMask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.x509Authorities !== false) {
       writer.uint32(16).bool(message.x509Authorities);
@@ -1175,75 +873,42 @@ export const BundleMask: MessageFns<BundleMask> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BundleMask {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBundleMask();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.x509Authorities = reader.bool();
-          continue;
+export const FederationRelationship: MessageFns<FederationRelationship> = {
+  decode(input: Reader | Uint8Array, message: FederationRelationship = { trustDomain: "", bundleEndpointUrl: "", httpsWeb: undefined, httpsSpiffe: undefined, trustDomainBundle: undefined }): FederationRelationship {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomain = reader.string();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.jwtAuthorities = reader.bool();
-          continue;
+        case 18: {
+          message.bundleEndpointUrl = reader.string();
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.refreshHint = reader.bool();
-          continue;
+        case 26: {
+          message.httpsWeb = reader.message(HTTPSWebProfile, message.httpsWeb);
+          message.httpsSpiffe = undefined;
+          break;
         }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.sequenceNumber = reader.bool();
-          continue;
+        case 34: {
+          message.httpsSpiffe = reader.message(HTTPSSPIFFEProfile, message.httpsSpiffe);
+          message.httpsWeb = undefined;
+          break;
         }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
-          message.witAuthorities = reader.bool();
-          continue;
+        case 42: {
+          message.trustDomainBundle = reader.message(Bundle, message.trustDomainBundle);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFederationRelationship(): FederationRelationship {
-  return {
-    trustDomain: "",
-    bundleEndpointUrl: "",
-    httpsWeb: undefined,
-    httpsSpiffe: undefined,
-    trustDomainBundle: undefined,
-  };
-}
-
-export const FederationRelationship: MessageFns<FederationRelationship> = {
   encode(message: FederationRelationship, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
@@ -1262,132 +927,73 @@ export const FederationRelationship: MessageFns<FederationRelationship> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FederationRelationship {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFederationRelationship();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
+export const HTTPSSPIFFEProfile: MessageFns<HTTPSSPIFFEProfile> = {
+  decode(input: Reader | Uint8Array, message: HTTPSSPIFFEProfile = { endpointSpiffeId: "" }): HTTPSSPIFFEProfile {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.endpointSpiffeId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bundleEndpointUrl = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.httpsWeb = HTTPSWebProfile.decode(reader, reader.uint32());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.httpsSpiffe = HTTPSSPIFFEProfile.decode(reader, reader.uint32());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.trustDomainBundle = Bundle.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHTTPSSPIFFEProfile(): HTTPSSPIFFEProfile {
-  return { endpointSpiffeId: "" };
-}
-
-export const HTTPSSPIFFEProfile: MessageFns<HTTPSSPIFFEProfile> = {
   encode(message: HTTPSSPIFFEProfile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.endpointSpiffeId !== "") {
       writer.uint32(10).string(message.endpointSpiffeId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HTTPSSPIFFEProfile {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHTTPSSPIFFEProfile();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.endpointSpiffeId = reader.string();
-          continue;
-        }
+export const HTTPSWebProfile: MessageFns<HTTPSWebProfile> = {
+  decode(input: Reader | Uint8Array, message: HTTPSWebProfile = {  }): HTTPSWebProfile {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseHTTPSWebProfile(): HTTPSWebProfile {
-  return {};
-}
-
-export const HTTPSWebProfile: MessageFns<HTTPSWebProfile> = {
   encode(_: HTTPSWebProfile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): HTTPSWebProfile {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseHTTPSWebProfile();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const FederationRelationshipMask: MessageFns<FederationRelationshipMask> = {
+  decode(input: Reader | Uint8Array, message: FederationRelationshipMask = { bundleEndpointUrl: false, bundleEndpointProfile: false, trustDomainBundle: false }): FederationRelationshipMask {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.bundleEndpointUrl = reader.bool();
+          break;
+        }
+        case 16: {
+          message.bundleEndpointProfile = reader.bool();
+          break;
+        }
+        case 24: {
+          message.trustDomainBundle = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFederationRelationshipMask(): FederationRelationshipMask {
-  return { bundleEndpointUrl: false, bundleEndpointProfile: false, trustDomainBundle: false };
-}
-
-export const FederationRelationshipMask: MessageFns<FederationRelationshipMask> = {
   encode(message: FederationRelationshipMask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bundleEndpointUrl !== false) {
       writer.uint32(8).bool(message.bundleEndpointUrl);
@@ -1400,53 +1006,28 @@ export const FederationRelationshipMask: MessageFns<FederationRelationshipMask> 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FederationRelationshipMask {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFederationRelationshipMask();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.bundleEndpointUrl = reader.bool();
-          continue;
+export const FederatesWithMatch: MessageFns<FederatesWithMatch> = {
+  decode(input: Reader | Uint8Array, message: FederatesWithMatch = { trustDomains: [], match: 0 }): FederatesWithMatch {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomains.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.bundleEndpointProfile = reader.bool();
-          continue;
+        case 16: {
+          message.match = reader.int32() as any;
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.trustDomainBundle = reader.bool();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFederatesWithMatch(): FederatesWithMatch {
-  return { trustDomains: [], match: 0 };
-}
-
-export const FederatesWithMatch: MessageFns<FederatesWithMatch> = {
   encode(message: FederatesWithMatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.trustDomains) {
       writer.uint32(10).string(v!);
@@ -1456,45 +1037,40 @@ export const FederatesWithMatch: MessageFns<FederatesWithMatch> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FederatesWithMatch {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFederatesWithMatch();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomains.push(reader.string());
-          continue;
+export const JWTSVID: MessageFns<JWTSVID> = {
+  decode(input: Reader | Uint8Array, message: JWTSVID = { token: "", id: undefined, expiresAt: 0, issuedAt: 0, hint: "" }): JWTSVID {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.token = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.match = reader.int32() as any;
-          continue;
+        case 18: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
+        case 24: {
+          message.expiresAt = reader.int64();
+          break;
+        }
+        case 32: {
+          message.issuedAt = reader.int64();
+          break;
+        }
+        case 42: {
+          message.hint = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTSVID(): JWTSVID {
-  return { token: "", id: undefined, expiresAt: 0, issuedAt: 0, hint: "" };
-}
-
-export const JWTSVID: MessageFns<JWTSVID> = {
   encode(message: JWTSVID, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.token !== "") {
       writer.uint32(10).string(message.token);
@@ -1513,69 +1089,28 @@ export const JWTSVID: MessageFns<JWTSVID> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTSVID {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTSVID();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.token = reader.string();
-          continue;
+export const JoinToken: MessageFns<JoinToken> = {
+  decode(input: Reader | Uint8Array, message: JoinToken = { value: "", expiresAt: 0 }): JoinToken {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.value = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+        case 16: {
+          message.expiresAt = reader.int64();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.issuedAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJoinToken(): JoinToken {
-  return { value: "", expiresAt: 0 };
-}
-
-export const JoinToken: MessageFns<JoinToken> = {
   encode(message: JoinToken, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.value !== "") {
       writer.uint32(10).string(message.value);
@@ -1585,62 +1120,84 @@ export const JoinToken: MessageFns<JoinToken> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JoinToken {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJoinToken();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.value = reader.string();
-          continue;
+export const Entry: MessageFns<Entry> = {
+  decode(input: Reader | Uint8Array, message: Entry = { id: "", spiffeId: undefined, parentId: undefined, selectors: [], x509SvidTtl: 0, federatesWith: [], admin: false, downstream: false, expiresAt: 0, dnsNames: [], revisionNumber: 0, storeSvid: false, jwtSvidTtl: 0, hint: "", createdAt: 0, additionalAttributes: undefined }): Entry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
+        case 18: {
+          message.spiffeId = reader.message(SPIFFEID, message.spiffeId);
+          break;
         }
+        case 26: {
+          message.parentId = reader.message(SPIFFEID, message.parentId);
+          break;
+        }
+        case 34: {
+          message.selectors.push(reader.message(Selector));
+          break;
+        }
+        case 40: {
+          message.x509SvidTtl = reader.int32();
+          break;
+        }
+        case 50: {
+          message.federatesWith.push(reader.string());
+          break;
+        }
+        case 56: {
+          message.admin = reader.bool();
+          break;
+        }
+        case 64: {
+          message.downstream = reader.bool();
+          break;
+        }
+        case 72: {
+          message.expiresAt = reader.int64();
+          break;
+        }
+        case 82: {
+          message.dnsNames.push(reader.string());
+          break;
+        }
+        case 88: {
+          message.revisionNumber = reader.int64();
+          break;
+        }
+        case 96: {
+          message.storeSvid = reader.bool();
+          break;
+        }
+        case 104: {
+          message.jwtSvidTtl = reader.int32();
+          break;
+        }
+        case 114: {
+          message.hint = reader.string();
+          break;
+        }
+        case 120: {
+          message.createdAt = reader.int64();
+          break;
+        }
+        case 130: {
+          message.additionalAttributes = reader.message(Entry_AdditionalAttributes, message.additionalAttributes);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseEntry(): Entry {
-  return {
-    id: "",
-    spiffeId: undefined,
-    parentId: undefined,
-    selectors: [],
-    x509SvidTtl: 0,
-    federatesWith: [],
-    admin: false,
-    downstream: false,
-    expiresAt: 0,
-    dnsNames: [],
-    revisionNumber: 0,
-    storeSvid: false,
-    jwtSvidTtl: 0,
-    hint: "",
-    createdAt: 0,
-    additionalAttributes: undefined,
-  };
-}
-
-export const Entry: MessageFns<Entry> = {
   encode(message: Entry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
@@ -1692,157 +1249,28 @@ export const Entry: MessageFns<Entry> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Entry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.spiffeId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.parentId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.selectors.push(Selector.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.x509SvidTtl = reader.int32();
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.federatesWith.push(reader.string());
-          continue;
-        }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
-          message.admin = reader.bool();
-          continue;
-        }
+export const Entry_AdditionalAttributes: MessageFns<Entry_AdditionalAttributes> = {
+  decode(input: Reader | Uint8Array, message: Entry_AdditionalAttributes = { disableX509SvidPrefetch: false, jwtSvidIncludeJti: false }): Entry_AdditionalAttributes {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
         case 8: {
-          if (tag !== 64) {
-            break;
-          }
-
-          message.downstream = reader.bool();
-          continue;
-        }
-        case 9: {
-          if (tag !== 72) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 10: {
-          if (tag !== 82) {
-            break;
-          }
-
-          message.dnsNames.push(reader.string());
-          continue;
-        }
-        case 11: {
-          if (tag !== 88) {
-            break;
-          }
-
-          message.revisionNumber = longToNumber(reader.int64());
-          continue;
-        }
-        case 12: {
-          if (tag !== 96) {
-            break;
-          }
-
-          message.storeSvid = reader.bool();
-          continue;
-        }
-        case 13: {
-          if (tag !== 104) {
-            break;
-          }
-
-          message.jwtSvidTtl = reader.int32();
-          continue;
-        }
-        case 14: {
-          if (tag !== 114) {
-            break;
-          }
-
-          message.hint = reader.string();
-          continue;
-        }
-        case 15: {
-          if (tag !== 120) {
-            break;
-          }
-
-          message.createdAt = longToNumber(reader.int64());
-          continue;
+          message.disableX509SvidPrefetch = reader.bool();
+          break;
         }
         case 16: {
-          if (tag !== 130) {
-            break;
-          }
-
-          message.additionalAttributes = Entry_AdditionalAttributes.decode(reader, reader.uint32());
-          continue;
+          message.jwtSvidIncludeJti = reader.bool();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseEntry_AdditionalAttributes(): Entry_AdditionalAttributes {
-  return { disableX509SvidPrefetch: false, jwtSvidIncludeJti: false };
-}
-
-export const Entry_AdditionalAttributes: MessageFns<Entry_AdditionalAttributes> = {
   encode(message: Entry_AdditionalAttributes, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.disableX509SvidPrefetch !== false) {
       writer.uint32(8).bool(message.disableX509SvidPrefetch);
@@ -1852,61 +1280,80 @@ export const Entry_AdditionalAttributes: MessageFns<Entry_AdditionalAttributes> 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Entry_AdditionalAttributes {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseEntry_AdditionalAttributes();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.disableX509SvidPrefetch = reader.bool();
-          continue;
+export const EntryMask: MessageFns<EntryMask> = {
+  decode(input: Reader | Uint8Array, message: EntryMask = { spiffeId: false, parentId: false, selectors: false, x509SvidTtl: false, federatesWith: false, admin: false, downstream: false, expiresAt: false, dnsNames: false, revisionNumber: false, storeSvid: false, jwtSvidTtl: false, hint: false, createdAt: false, additionalAttributes: false }): EntryMask {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 16: {
+          message.spiffeId = reader.bool();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.jwtSvidIncludeJti = reader.bool();
-          continue;
+        case 24: {
+          message.parentId = reader.bool();
+          break;
         }
+        case 32: {
+          message.selectors = reader.bool();
+          break;
+        }
+        case 40: {
+          message.x509SvidTtl = reader.bool();
+          break;
+        }
+        case 48: {
+          message.federatesWith = reader.bool();
+          break;
+        }
+        case 56: {
+          message.admin = reader.bool();
+          break;
+        }
+        case 64: {
+          message.downstream = reader.bool();
+          break;
+        }
+        case 72: {
+          message.expiresAt = reader.bool();
+          break;
+        }
+        case 80: {
+          message.dnsNames = reader.bool();
+          break;
+        }
+        case 88: {
+          message.revisionNumber = reader.bool();
+          break;
+        }
+        case 96: {
+          message.storeSvid = reader.bool();
+          break;
+        }
+        case 104: {
+          message.jwtSvidTtl = reader.bool();
+          break;
+        }
+        case 112: {
+          message.hint = reader.bool();
+          break;
+        }
+        case 120: {
+          message.createdAt = reader.bool();
+          break;
+        }
+        case 128: {
+          message.additionalAttributes = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseEntryMask(): EntryMask {
-  return {
-    spiffeId: false,
-    parentId: false,
-    selectors: false,
-    x509SvidTtl: false,
-    federatesWith: false,
-    admin: false,
-    downstream: false,
-    expiresAt: false,
-    dnsNames: false,
-    revisionNumber: false,
-    storeSvid: false,
-    jwtSvidTtl: false,
-    hint: false,
-    createdAt: false,
-    additionalAttributes: false,
-  };
-}
-
-export const EntryMask: MessageFns<EntryMask> = {
   encode(message: EntryMask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.spiffeId !== false) {
       writer.uint32(16).bool(message.spiffeId);
@@ -1955,149 +1402,28 @@ export const EntryMask: MessageFns<EntryMask> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): EntryMask {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseEntryMask();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.spiffeId = reader.bool();
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.parentId = reader.bool();
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.selectors = reader.bool();
-          continue;
-        }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.x509SvidTtl = reader.bool();
-          continue;
-        }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
-          message.federatesWith = reader.bool();
-          continue;
-        }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
-          message.admin = reader.bool();
-          continue;
-        }
+export const Status: MessageFns<Status> = {
+  decode(input: Reader | Uint8Array, message: Status = { code: 0, message: "" }): Status {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
         case 8: {
-          if (tag !== 64) {
-            break;
-          }
-
-          message.downstream = reader.bool();
-          continue;
+          message.code = reader.int32();
+          break;
         }
-        case 9: {
-          if (tag !== 72) {
-            break;
-          }
-
-          message.expiresAt = reader.bool();
-          continue;
+        case 18: {
+          message.message = reader.string();
+          break;
         }
-        case 10: {
-          if (tag !== 80) {
-            break;
-          }
-
-          message.dnsNames = reader.bool();
-          continue;
-        }
-        case 11: {
-          if (tag !== 88) {
-            break;
-          }
-
-          message.revisionNumber = reader.bool();
-          continue;
-        }
-        case 12: {
-          if (tag !== 96) {
-            break;
-          }
-
-          message.storeSvid = reader.bool();
-          continue;
-        }
-        case 13: {
-          if (tag !== 104) {
-            break;
-          }
-
-          message.jwtSvidTtl = reader.bool();
-          continue;
-        }
-        case 14: {
-          if (tag !== 112) {
-            break;
-          }
-
-          message.hint = reader.bool();
-          continue;
-        }
-        case 15: {
-          if (tag !== 120) {
-            break;
-          }
-
-          message.createdAt = reader.bool();
-          continue;
-        }
-        case 16: {
-          if (tag !== 128) {
-            break;
-          }
-
-          message.additionalAttributes = reader.bool();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseStatus(): Status {
-  return { code: 0, message: "" };
-}
-
-export const Status: MessageFns<Status> = {
   encode(message: Status, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.code !== 0) {
       writer.uint32(8).int32(message.code);
@@ -2107,82 +1433,52 @@ export const Status: MessageFns<Status> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Status {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseStatus();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.code = reader.int32();
-          continue;
+export const PermissionDeniedDetails: MessageFns<PermissionDeniedDetails> = {
+  decode(input: Reader | Uint8Array, message: PermissionDeniedDetails = { reason: 0 }): PermissionDeniedDetails {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.reason = reader.int32() as any;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.message = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePermissionDeniedDetails(): PermissionDeniedDetails {
-  return { reason: 0 };
-}
-
-export const PermissionDeniedDetails: MessageFns<PermissionDeniedDetails> = {
   encode(message: PermissionDeniedDetails, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.reason !== 0) {
       writer.uint32(8).int32(message.reason);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PermissionDeniedDetails {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePermissionDeniedDetails();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.reason = reader.int32() as any;
-          continue;
+export const Logger: MessageFns<Logger> = {
+  decode(input: Reader | Uint8Array, message: Logger = { currentLevel: 0, launchLevel: 0 }): Logger {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.currentLevel = reader.int32() as any;
+          break;
         }
+        case 16: {
+          message.launchLevel = reader.int32() as any;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseLogger(): Logger {
-  return { currentLevel: 0, launchLevel: 0 };
-}
-
-export const Logger: MessageFns<Logger> = {
   encode(message: Logger, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.currentLevel !== 0) {
       writer.uint32(8).int32(message.currentLevel);
@@ -2192,52 +1488,9 @@ export const Logger: MessageFns<Logger> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Logger {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseLogger();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.currentLevel = reader.int32() as any;
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.launchLevel = reader.int32() as any;
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

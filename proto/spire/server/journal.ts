@@ -5,7 +5,8 @@
 // source: spire/server/journal.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../reader.ts";
 
 /** A server's record of its authorities, as SPIRE keeps it in the table ca_journals. */
 
@@ -58,20 +59,50 @@ export interface Entries {
   witKeys: WITKeyEntry[];
 }
 
-function createBaseX509CAEntry(): X509CAEntry {
-  return {
-    slotId: "",
-    issuedAt: 0,
-    certificate: new Uint8Array(0),
-    upstreamChain: [],
-    status: 0,
-    authorityId: "",
-    notAfter: 0,
-    upstreamAuthorityId: "",
-  };
-}
-
 export const X509CAEntry: MessageFns<X509CAEntry> = {
+  decode(input: Reader | Uint8Array, message: X509CAEntry = { slotId: "", issuedAt: 0, certificate: NO_BYTES, upstreamChain: [], status: 0, authorityId: "", notAfter: 0, upstreamAuthorityId: "" }): X509CAEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.slotId = reader.string();
+          break;
+        }
+        case 16: {
+          message.issuedAt = reader.int64();
+          break;
+        }
+        case 26: {
+          message.certificate = reader.bytes();
+          break;
+        }
+        case 34: {
+          message.upstreamChain.push(reader.bytes());
+          break;
+        }
+        case 40: {
+          message.status = reader.int32() as any;
+          break;
+        }
+        case 50: {
+          message.authorityId = reader.string();
+          break;
+        }
+        case 56: {
+          message.notAfter = reader.int64();
+          break;
+        }
+        case 66: {
+          message.upstreamAuthorityId = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: X509CAEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.slotId !== "") {
       writer.uint32(10).string(message.slotId);
@@ -99,93 +130,48 @@ export const X509CAEntry: MessageFns<X509CAEntry> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509CAEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509CAEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const JWTKeyEntry: MessageFns<JWTKeyEntry> = {
+  decode(input: Reader | Uint8Array, message: JWTKeyEntry = { slotId: "", issuedAt: 0, notAfter: 0, kid: "", publicKey: NO_BYTES, status: 0, authorityId: "" }): JWTKeyEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.slotId = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.issuedAt = longToNumber(reader.int64());
-          continue;
+        case 16: {
+          message.issuedAt = reader.int64();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.certificate = reader.bytes();
-          continue;
+        case 24: {
+          message.notAfter = reader.int64();
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.upstreamChain.push(reader.bytes());
-          continue;
+        case 34: {
+          message.kid = reader.string();
+          break;
         }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
+        case 42: {
+          message.publicKey = reader.bytes();
+          break;
+        }
+        case 48: {
           message.status = reader.int32() as any;
-          continue;
+          break;
         }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
+        case 58: {
           message.authorityId = reader.string();
-          continue;
+          break;
         }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
-          message.notAfter = longToNumber(reader.int64());
-          continue;
-        }
-        case 8: {
-          if (tag !== 66) {
-            break;
-          }
-
-          message.upstreamAuthorityId = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseJWTKeyEntry(): JWTKeyEntry {
-  return { slotId: "", issuedAt: 0, notAfter: 0, kid: "", publicKey: new Uint8Array(0), status: 0, authorityId: "" };
-}
-
-export const JWTKeyEntry: MessageFns<JWTKeyEntry> = {
   encode(message: JWTKeyEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.slotId !== "") {
       writer.uint32(10).string(message.slotId);
@@ -210,85 +196,48 @@ export const JWTKeyEntry: MessageFns<JWTKeyEntry> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): JWTKeyEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseJWTKeyEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const WITKeyEntry: MessageFns<WITKeyEntry> = {
+  decode(input: Reader | Uint8Array, message: WITKeyEntry = { slotId: "", issuedAt: 0, notAfter: 0, kid: "", publicKey: NO_BYTES, status: 0, authorityId: "" }): WITKeyEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.slotId = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.issuedAt = longToNumber(reader.int64());
-          continue;
+        case 16: {
+          message.issuedAt = reader.int64();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.notAfter = longToNumber(reader.int64());
-          continue;
+        case 24: {
+          message.notAfter = reader.int64();
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
+        case 34: {
           message.kid = reader.string();
-          continue;
+          break;
         }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
+        case 42: {
           message.publicKey = reader.bytes();
-          continue;
+          break;
         }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
+        case 48: {
           message.status = reader.int32() as any;
-          continue;
+          break;
         }
-        case 7: {
-          if (tag !== 58) {
-            break;
-          }
-
+        case 58: {
           message.authorityId = reader.string();
-          continue;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseWITKeyEntry(): WITKeyEntry {
-  return { slotId: "", issuedAt: 0, notAfter: 0, kid: "", publicKey: new Uint8Array(0), status: 0, authorityId: "" };
-}
-
-export const WITKeyEntry: MessageFns<WITKeyEntry> = {
   encode(message: WITKeyEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.slotId !== "") {
       writer.uint32(10).string(message.slotId);
@@ -313,85 +262,32 @@ export const WITKeyEntry: MessageFns<WITKeyEntry> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WITKeyEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWITKeyEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.slotId = reader.string();
-          continue;
+export const Entries: MessageFns<Entries> = {
+  decode(input: Reader | Uint8Array, message: Entries = { x509CAs: [], jwtKeys: [], witKeys: [] }): Entries {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.x509CAs.push(reader.message(X509CAEntry));
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.issuedAt = longToNumber(reader.int64());
-          continue;
+        case 18: {
+          message.jwtKeys.push(reader.message(JWTKeyEntry));
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.notAfter = longToNumber(reader.int64());
-          continue;
+        case 26: {
+          message.witKeys.push(reader.message(WITKeyEntry));
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.kid = reader.string();
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.publicKey = reader.bytes();
-          continue;
-        }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
-          message.status = reader.int32() as any;
-          continue;
-        }
-        case 7: {
-          if (tag !== 58) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseEntries(): Entries {
-  return { x509CAs: [], jwtKeys: [], witKeys: [] };
-}
-
-export const Entries: MessageFns<Entries> = {
   encode(message: Entries, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.x509CAs) {
       X509CAEntry.encode(v!, writer.uint32(10).fork()).join();
@@ -404,60 +300,9 @@ export const Entries: MessageFns<Entries> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Entries {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseEntries();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.x509CAs.push(X509CAEntry.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.jwtKeys.push(JWTKeyEntry.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.witKeys.push(WITKeyEntry.decode(reader, reader.uint32()));
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: turret/changes/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../reader.ts";
 
 /** How agents and servers below learn of news without polling everything. SPIRE has no such calls; they poll where these are missing. */
 
@@ -34,37 +35,43 @@ export interface PollResponse {
   pollAgainMs: number;
 }
 
-function createBaseWatchRequest(): WatchRequest {
-  return {};
-}
-
 export const WatchRequest: MessageFns<WatchRequest> = {
-  encode(_: WatchRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): WatchRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWatchRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: WatchRequest = {  }): WatchRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: WatchRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseWatchResponse(): WatchResponse {
-  return { bundle: false, entries: false };
-}
-
 export const WatchResponse: MessageFns<WatchResponse> = {
+  decode(input: Reader | Uint8Array, message: WatchResponse = { bundle: false, entries: false }): WatchResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.bundle = reader.bool();
+          break;
+        }
+        case 16: {
+          message.entries = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: WatchResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bundle !== false) {
       writer.uint32(8).bool(message.bundle);
@@ -74,45 +81,28 @@ export const WatchResponse: MessageFns<WatchResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): WatchResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseWatchResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.bundle = reader.bool();
-          continue;
+export const PollRequest: MessageFns<PollRequest> = {
+  decode(input: Reader | Uint8Array, message: PollRequest = { cursor: "", waitMs: 0 }): PollRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.cursor = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.entries = reader.bool();
-          continue;
+        case 16: {
+          message.waitMs = reader.int32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePollRequest(): PollRequest {
-  return { cursor: "", waitMs: 0 };
-}
-
-export const PollRequest: MessageFns<PollRequest> = {
   encode(message: PollRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.cursor !== "") {
       writer.uint32(10).string(message.cursor);
@@ -122,45 +112,36 @@ export const PollRequest: MessageFns<PollRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PollRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePollRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const PollResponse: MessageFns<PollResponse> = {
+  decode(input: Reader | Uint8Array, message: PollResponse = { bundle: false, entries: false, cursor: "", pollAgainMs: 0 }): PollResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.bundle = reader.bool();
+          break;
+        }
+        case 16: {
+          message.entries = reader.bool();
+          break;
+        }
+        case 26: {
           message.cursor = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.waitMs = reader.int32();
-          continue;
+        case 32: {
+          message.pollAgainMs = reader.int32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePollResponse(): PollResponse {
-  return { bundle: false, entries: false, cursor: "", pollAgainMs: 0 };
-}
-
-export const PollResponse: MessageFns<PollResponse> = {
   encode(message: PollResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bundle !== false) {
       writer.uint32(8).bool(message.bundle);
@@ -176,57 +157,9 @@ export const PollResponse: MessageFns<PollResponse> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PollResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePollResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.bundle = reader.bool();
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.entries = reader.bool();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.cursor = reader.string();
-          continue;
-        }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.pollAgainMs = reader.int32();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: turret/exchange/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../reader.ts";
 import { JWTSVID, WITSVID, X509SVID } from "../../spire/api/types.ts";
 
 /** Identities for workloads without an agent: a token of the platform that runs them is exchanged for an SVID. SPIRE has no such calls. */
@@ -61,11 +62,30 @@ export interface ExchangeWITResponse {
   svid: WITSVID | undefined;
 }
 
-function createBaseSubject(): Subject {
-  return { token: "", source: "", spiffeId: "" };
-}
-
 export const Subject: MessageFns<Subject> = {
+  decode(input: Reader | Uint8Array, message: Subject = { token: "", source: "", spiffeId: "" }): Subject {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.token = reader.string();
+          break;
+        }
+        case 18: {
+          message.source = reader.string();
+          break;
+        }
+        case 26: {
+          message.spiffeId = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Subject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.token !== "") {
       writer.uint32(10).string(message.token);
@@ -78,53 +98,28 @@ export const Subject: MessageFns<Subject> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Subject {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubject();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.token = reader.string();
-          continue;
+export const ExchangeX509Request: MessageFns<ExchangeX509Request> = {
+  decode(input: Reader | Uint8Array, message: ExchangeX509Request = { subject: undefined, csr: NO_BYTES }): ExchangeX509Request {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.subject = reader.message(Subject, message.subject);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.source = reader.string();
-          continue;
+        case 18: {
+          message.csr = reader.bytes();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.spiffeId = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeX509Request(): ExchangeX509Request {
-  return { subject: undefined, csr: new Uint8Array(0) };
-}
-
-export const ExchangeX509Request: MessageFns<ExchangeX509Request> = {
   encode(message: ExchangeX509Request, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subject !== undefined) {
       Subject.encode(message.subject, writer.uint32(10).fork()).join();
@@ -134,45 +129,28 @@ export const ExchangeX509Request: MessageFns<ExchangeX509Request> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeX509Request {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeX509Request();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.subject = Subject.decode(reader, reader.uint32());
-          continue;
+export const ExchangeX509Response: MessageFns<ExchangeX509Response> = {
+  decode(input: Reader | Uint8Array, message: ExchangeX509Response = { svid: undefined, x509Authorities: [] }): ExchangeX509Response {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(X509SVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.csr = reader.bytes();
-          continue;
+        case 18: {
+          message.x509Authorities.push(reader.bytes());
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeX509Response(): ExchangeX509Response {
-  return { svid: undefined, x509Authorities: [] };
-}
-
-export const ExchangeX509Response: MessageFns<ExchangeX509Response> = {
   encode(message: ExchangeX509Response, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       X509SVID.encode(message.svid, writer.uint32(10).fork()).join();
@@ -182,45 +160,32 @@ export const ExchangeX509Response: MessageFns<ExchangeX509Response> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeX509Response {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeX509Response();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+export const ExchangeJWTRequest: MessageFns<ExchangeJWTRequest> = {
+  decode(input: Reader | Uint8Array, message: ExchangeJWTRequest = { subject: undefined, audience: [], keyProof: "" }): ExchangeJWTRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.subject = reader.message(Subject, message.subject);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509Authorities.push(reader.bytes());
-          continue;
+        case 18: {
+          message.audience.push(reader.string());
+          break;
         }
+        case 26: {
+          message.keyProof = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeJWTRequest(): ExchangeJWTRequest {
-  return { subject: undefined, audience: [], keyProof: "" };
-}
-
-export const ExchangeJWTRequest: MessageFns<ExchangeJWTRequest> = {
   encode(message: ExchangeJWTRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subject !== undefined) {
       Subject.encode(message.subject, writer.uint32(10).fork()).join();
@@ -233,90 +198,52 @@ export const ExchangeJWTRequest: MessageFns<ExchangeJWTRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeJWTRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeJWTRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.subject = Subject.decode(reader, reader.uint32());
-          continue;
+export const ExchangeJWTResponse: MessageFns<ExchangeJWTResponse> = {
+  decode(input: Reader | Uint8Array, message: ExchangeJWTResponse = { svid: undefined }): ExchangeJWTResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(JWTSVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.keyProof = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeJWTResponse(): ExchangeJWTResponse {
-  return { svid: undefined };
-}
-
-export const ExchangeJWTResponse: MessageFns<ExchangeJWTResponse> = {
   encode(message: ExchangeJWTResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       JWTSVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeJWTResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeJWTResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = JWTSVID.decode(reader, reader.uint32());
-          continue;
+export const ExchangeWITRequest: MessageFns<ExchangeWITRequest> = {
+  decode(input: Reader | Uint8Array, message: ExchangeWITRequest = { subject: undefined, keyProof: "" }): ExchangeWITRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.subject = reader.message(Subject, message.subject);
+          break;
         }
+        case 18: {
+          message.keyProof = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeWITRequest(): ExchangeWITRequest {
-  return { subject: undefined, keyProof: "" };
-}
-
-export const ExchangeWITRequest: MessageFns<ExchangeWITRequest> = {
   encode(message: ExchangeWITRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subject !== undefined) {
       Subject.encode(message.subject, writer.uint32(10).fork()).join();
@@ -326,78 +253,33 @@ export const ExchangeWITRequest: MessageFns<ExchangeWITRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeWITRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeWITRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.subject = Subject.decode(reader, reader.uint32());
-          continue;
+export const ExchangeWITResponse: MessageFns<ExchangeWITResponse> = {
+  decode(input: Reader | Uint8Array, message: ExchangeWITResponse = { svid: undefined }): ExchangeWITResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(WITSVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.keyProof = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseExchangeWITResponse(): ExchangeWITResponse {
-  return { svid: undefined };
-}
-
-export const ExchangeWITResponse: MessageFns<ExchangeWITResponse> = {
   encode(message: ExchangeWITResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       WITSVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): ExchangeWITResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseExchangeWITResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = WITSVID.decode(reader, reader.uint32());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

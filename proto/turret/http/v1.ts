@@ -5,7 +5,8 @@
 // source: turret/http/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../reader.ts";
 
 /** Details of errors over HTTP. */
 
@@ -18,55 +19,31 @@ export interface ClockSkew {
   serverTime: number;
 }
 
-function createBaseClockSkew(): ClockSkew {
-  return { serverTime: 0 };
-}
-
 export const ClockSkew: MessageFns<ClockSkew> = {
+  decode(input: Reader | Uint8Array, message: ClockSkew = { serverTime: 0 }): ClockSkew {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.serverTime = reader.int64();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: ClockSkew, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.serverTime !== 0) {
       writer.uint32(8).int64(message.serverTime);
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): ClockSkew {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseClockSkew();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.serverTime = longToNumber(reader.int64());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: envoy/config/core/v3.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../reader.ts";
 import { Any } from "../../../google/protobuf/any.ts";
 import { Struct } from "../../../google/protobuf/struct.ts";
 import { SemanticVersion } from "../../type/v3.ts";
@@ -47,11 +48,26 @@ export interface TypedExtensionConfig {
   typedConfig: Any | undefined;
 }
 
-function createBaseBuildVersion(): BuildVersion {
-  return { version: undefined, metadata: undefined };
-}
-
 export const BuildVersion: MessageFns<BuildVersion> = {
+  decode(input: Reader | Uint8Array, message: BuildVersion = { version: undefined, metadata: undefined }): BuildVersion {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.version = reader.message(SemanticVersion, message.version);
+          break;
+        }
+        case 18: {
+          message.metadata = reader.message(Struct, message.metadata === undefined ? undefined : { fields: message.metadata }).fields;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: BuildVersion, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.version !== undefined) {
       SemanticVersion.encode(message.version, writer.uint32(10).fork()).join();
@@ -61,52 +77,46 @@ export const BuildVersion: MessageFns<BuildVersion> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BuildVersion {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBuildVersion();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.version = SemanticVersion.decode(reader, reader.uint32());
-          continue;
+export const Node: MessageFns<Node> = {
+  decode(input: Reader | Uint8Array, message: Node = { id: "", cluster: "", metadata: undefined, userAgentName: "", userAgentVersion: undefined, userAgentBuildVersion: undefined }): Node {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.metadata = Struct.unwrap(Struct.decode(reader, reader.uint32()));
-          continue;
+        case 18: {
+          message.cluster = reader.string();
+          break;
         }
+        case 26: {
+          message.metadata = reader.message(Struct, message.metadata === undefined ? undefined : { fields: message.metadata }).fields;
+          break;
+        }
+        case 50: {
+          message.userAgentName = reader.string();
+          break;
+        }
+        case 58: {
+          message.userAgentVersion = reader.string();
+          message.userAgentBuildVersion = undefined;
+          break;
+        }
+        case 66: {
+          message.userAgentBuildVersion = reader.message(BuildVersion, message.userAgentBuildVersion);
+          message.userAgentVersion = undefined;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNode(): Node {
-  return {
-    id: "",
-    cluster: "",
-    metadata: undefined,
-    userAgentName: "",
-    userAgentVersion: undefined,
-    userAgentBuildVersion: undefined,
-  };
-}
-
-export const Node: MessageFns<Node> = {
   encode(message: Node, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
@@ -128,114 +138,72 @@ export const Node: MessageFns<Node> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Node {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNode();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = reader.string();
-          continue;
+export const ControlPlane: MessageFns<ControlPlane> = {
+  decode(input: Reader | Uint8Array, message: ControlPlane = { identifier: "" }): ControlPlane {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.identifier = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.cluster = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.metadata = Struct.unwrap(Struct.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.userAgentName = reader.string();
-          continue;
-        }
-        case 7: {
-          if (tag !== 58) {
-            break;
-          }
-
-          message.userAgentVersion = reader.string();
-          continue;
-        }
-        case 8: {
-          if (tag !== 66) {
-            break;
-          }
-
-          message.userAgentBuildVersion = BuildVersion.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseControlPlane(): ControlPlane {
-  return { identifier: "" };
-}
-
-export const ControlPlane: MessageFns<ControlPlane> = {
   encode(message: ControlPlane, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.identifier !== "") {
       writer.uint32(10).string(message.identifier);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ControlPlane {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseControlPlane();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.identifier = reader.string();
-          continue;
+export const DataSource: MessageFns<DataSource> = {
+  decode(input: Reader | Uint8Array, message: DataSource = { filename: undefined, inlineBytes: undefined, inlineString: undefined, environmentVariable: undefined }): DataSource {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.filename = reader.string();
+          message.inlineBytes = undefined;
+          message.inlineString = undefined;
+          message.environmentVariable = undefined;
+          break;
         }
+        case 18: {
+          message.inlineBytes = reader.bytes();
+          message.filename = undefined;
+          message.inlineString = undefined;
+          message.environmentVariable = undefined;
+          break;
+        }
+        case 26: {
+          message.inlineString = reader.string();
+          message.filename = undefined;
+          message.inlineBytes = undefined;
+          message.environmentVariable = undefined;
+          break;
+        }
+        case 34: {
+          message.environmentVariable = reader.string();
+          message.filename = undefined;
+          message.inlineBytes = undefined;
+          message.inlineString = undefined;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseDataSource(): DataSource {
-  return { filename: undefined, inlineBytes: undefined, inlineString: undefined, environmentVariable: undefined };
-}
-
-export const DataSource: MessageFns<DataSource> = {
   encode(message: DataSource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.filename !== undefined) {
       writer.uint32(10).string(message.filename);
@@ -251,61 +219,28 @@ export const DataSource: MessageFns<DataSource> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DataSource {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDataSource();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.filename = reader.string();
-          continue;
+export const TypedExtensionConfig: MessageFns<TypedExtensionConfig> = {
+  decode(input: Reader | Uint8Array, message: TypedExtensionConfig = { name: "", typedConfig: undefined }): TypedExtensionConfig {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.name = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.inlineBytes = reader.bytes();
-          continue;
+        case 18: {
+          message.typedConfig = reader.message(Any, message.typedConfig);
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.inlineString = reader.string();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.environmentVariable = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTypedExtensionConfig(): TypedExtensionConfig {
-  return { name: "", typedConfig: undefined };
-}
-
-export const TypedExtensionConfig: MessageFns<TypedExtensionConfig> = {
   encode(message: TypedExtensionConfig, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
@@ -315,41 +250,9 @@ export const TypedExtensionConfig: MessageFns<TypedExtensionConfig> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): TypedExtensionConfig {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTypedExtensionConfig();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.name = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.typedConfig = Any.decode(reader, reader.uint32());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

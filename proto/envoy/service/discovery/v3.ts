@@ -5,7 +5,8 @@
 // source: envoy/service/discovery/v3.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../reader.ts";
 import { Any } from "../../../google/protobuf/any.ts";
 import { Status } from "../../../google/rpc/status.ts";
 import { ControlPlane, Node } from "../../config/core/v3.ts";
@@ -66,18 +67,42 @@ export interface Resource {
   aliases: string[];
 }
 
-function createBaseDiscoveryRequest(): DiscoveryRequest {
-  return {
-    versionInfo: "",
-    node: undefined,
-    resourceNames: [],
-    typeUrl: "",
-    responseNonce: "",
-    errorDetail: undefined,
-  };
-}
-
 export const DiscoveryRequest: MessageFns<DiscoveryRequest> = {
+  decode(input: Reader | Uint8Array, message: DiscoveryRequest = { versionInfo: "", node: undefined, resourceNames: [], typeUrl: "", responseNonce: "", errorDetail: undefined }): DiscoveryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.versionInfo = reader.string();
+          break;
+        }
+        case 18: {
+          message.node = reader.message(Node, message.node);
+          break;
+        }
+        case 26: {
+          message.resourceNames.push(reader.string());
+          break;
+        }
+        case 34: {
+          message.typeUrl = reader.string();
+          break;
+        }
+        case 42: {
+          message.responseNonce = reader.string();
+          break;
+        }
+        case 50: {
+          message.errorDetail = reader.message(Status, message.errorDetail);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: DiscoveryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.versionInfo !== "") {
       writer.uint32(10).string(message.versionInfo);
@@ -99,77 +124,44 @@ export const DiscoveryRequest: MessageFns<DiscoveryRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DiscoveryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDiscoveryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
+  decode(input: Reader | Uint8Array, message: DiscoveryResponse = { versionInfo: "", resources: [], canary: false, typeUrl: "", nonce: "", controlPlane: undefined }): DiscoveryResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.versionInfo = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.node = Node.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.resources.push(reader.message(Any));
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.resourceNames.push(reader.string());
-          continue;
+        case 24: {
+          message.canary = reader.bool();
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
+        case 34: {
           message.typeUrl = reader.string();
-          continue;
+          break;
         }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.responseNonce = reader.string();
-          continue;
+        case 42: {
+          message.nonce = reader.string();
+          break;
         }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.errorDetail = Status.decode(reader, reader.uint32());
-          continue;
+        case 50: {
+          message.controlPlane = reader.message(ControlPlane, message.controlPlane);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseDiscoveryResponse(): DiscoveryResponse {
-  return { versionInfo: "", resources: [], canary: false, typeUrl: "", nonce: "", controlPlane: undefined };
-}
-
-export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
   encode(message: DiscoveryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.versionInfo !== "") {
       writer.uint32(10).string(message.versionInfo);
@@ -191,85 +183,49 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DiscoveryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDiscoveryResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.versionInfo = reader.string();
-          continue;
+export const DeltaDiscoveryRequest: MessageFns<DeltaDiscoveryRequest> = {
+  decode(input: Reader | Uint8Array, message: DeltaDiscoveryRequest = { node: undefined, typeUrl: "", resourceNamesSubscribe: [], resourceNamesUnsubscribe: [], initialResourceVersions: globalThis.Object.create(null), responseNonce: "", errorDetail: undefined }): DeltaDiscoveryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.node = reader.message(Node, message.node);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.resources.push(Any.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.canary = reader.bool();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
+        case 18: {
           message.typeUrl = reader.string();
-          continue;
+          break;
         }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.nonce = reader.string();
-          continue;
+        case 26: {
+          message.resourceNamesSubscribe.push(reader.string());
+          break;
         }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.controlPlane = ControlPlane.decode(reader, reader.uint32());
-          continue;
+        case 34: {
+          message.resourceNamesUnsubscribe.push(reader.string());
+          break;
         }
+        case 42: {
+          const entry = reader.message(DeltaDiscoveryRequest_InitialResourceVersionsEntry);
+          message.initialResourceVersions[entry.key] = entry.value;
+          break;
+        }
+        case 50: {
+          message.responseNonce = reader.string();
+          break;
+        }
+        case 58: {
+          message.errorDetail = reader.message(Status, message.errorDetail);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseDeltaDiscoveryRequest(): DeltaDiscoveryRequest {
-  return {
-    node: undefined,
-    typeUrl: "",
-    resourceNamesSubscribe: [],
-    resourceNamesUnsubscribe: [],
-    initialResourceVersions: {},
-    responseNonce: "",
-    errorDetail: undefined,
-  };
-}
-
-export const DeltaDiscoveryRequest: MessageFns<DeltaDiscoveryRequest> = {
   encode(message: DeltaDiscoveryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.node !== undefined) {
       Node.encode(message.node, writer.uint32(10).fork()).join();
@@ -295,90 +251,30 @@ export const DeltaDiscoveryRequest: MessageFns<DeltaDiscoveryRequest> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): DeltaDiscoveryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDeltaDiscoveryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.node = Node.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.typeUrl = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.resourceNamesSubscribe.push(reader.string());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.resourceNamesUnsubscribe.push(reader.string());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          const entry5 = DeltaDiscoveryRequest_InitialResourceVersionsEntry.decode(reader, reader.uint32());
-          if (entry5.value !== undefined) {
-            message.initialResourceVersions[entry5.key] = entry5.value;
-          }
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.responseNonce = reader.string();
-          continue;
-        }
-        case 7: {
-          if (tag !== 58) {
-            break;
-          }
-
-          message.errorDetail = Status.decode(reader, reader.uint32());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseDeltaDiscoveryRequest_InitialResourceVersionsEntry(): DeltaDiscoveryRequest_InitialResourceVersionsEntry {
-  return { key: "", value: "" };
-}
 
 export const DeltaDiscoveryRequest_InitialResourceVersionsEntry: MessageFns<
   DeltaDiscoveryRequest_InitialResourceVersionsEntry
 > = {
+  decode(input: Reader | Uint8Array, message: DeltaDiscoveryRequest_InitialResourceVersionsEntry = { key: "", value: "" }): DeltaDiscoveryRequest_InitialResourceVersionsEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: DeltaDiscoveryRequest_InitialResourceVersionsEntry,
     writer: BinaryWriter = new BinaryWriter(),
@@ -391,52 +287,44 @@ export const DeltaDiscoveryRequest_InitialResourceVersionsEntry: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DeltaDiscoveryRequest_InitialResourceVersionsEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDeltaDiscoveryRequest_InitialResourceVersionsEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const DeltaDiscoveryResponse: MessageFns<DeltaDiscoveryResponse> = {
+  decode(input: Reader | Uint8Array, message: DeltaDiscoveryResponse = { systemVersionInfo: "", resources: [], typeUrl: "", nonce: "", removedResources: [], controlPlane: undefined }): DeltaDiscoveryResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.systemVersionInfo = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.string();
-          continue;
+        case 18: {
+          message.resources.push(reader.message(Resource));
+          break;
         }
+        case 34: {
+          message.typeUrl = reader.string();
+          break;
+        }
+        case 42: {
+          message.nonce = reader.string();
+          break;
+        }
+        case 50: {
+          message.removedResources.push(reader.string());
+          break;
+        }
+        case 58: {
+          message.controlPlane = reader.message(ControlPlane, message.controlPlane);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseDeltaDiscoveryResponse(): DeltaDiscoveryResponse {
-  return {
-    systemVersionInfo: "",
-    resources: [],
-    typeUrl: "",
-    nonce: "",
-    removedResources: [],
-    controlPlane: undefined,
-  };
-}
-
-export const DeltaDiscoveryResponse: MessageFns<DeltaDiscoveryResponse> = {
   encode(message: DeltaDiscoveryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.systemVersionInfo !== "") {
       writer.uint32(10).string(message.systemVersionInfo);
@@ -458,77 +346,36 @@ export const DeltaDiscoveryResponse: MessageFns<DeltaDiscoveryResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DeltaDiscoveryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDeltaDiscoveryResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.systemVersionInfo = reader.string();
-          continue;
+export const Resource: MessageFns<Resource> = {
+  decode(input: Reader | Uint8Array, message: Resource = { version: "", resource: undefined, name: "", aliases: [] }): Resource {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.version = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.resources.push(Resource.decode(reader, reader.uint32()));
-          continue;
+        case 18: {
+          message.resource = reader.message(Any, message.resource);
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.typeUrl = reader.string();
-          continue;
+        case 26: {
+          message.name = reader.string();
+          break;
         }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.nonce = reader.string();
-          continue;
+        case 34: {
+          message.aliases.push(reader.string());
+          break;
         }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.removedResources.push(reader.string());
-          continue;
-        }
-        case 7: {
-          if (tag !== 58) {
-            break;
-          }
-
-          message.controlPlane = ControlPlane.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseResource(): Resource {
-  return { version: "", resource: undefined, name: "", aliases: [] };
-}
-
-export const Resource: MessageFns<Resource> = {
   encode(message: Resource, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.version !== "") {
       writer.uint32(10).string(message.version);
@@ -544,57 +391,9 @@ export const Resource: MessageFns<Resource> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): Resource {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseResource();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.version = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.resource = Any.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.name = reader.string();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.aliases.push(reader.string());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

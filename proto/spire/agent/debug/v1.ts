@@ -5,7 +5,8 @@
 // source: spire/agent/debug/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../reader.ts";
 import { SPIFFEID } from "../../api/types.ts";
 
 /** The SPIRE API spire.agent.debug.v1. */
@@ -30,45 +31,63 @@ export interface GetInfoResponse_Cert {
   subject: string;
 }
 
-function createBaseGetInfoRequest(): GetInfoRequest {
-  return {};
-}
-
 export const GetInfoRequest: MessageFns<GetInfoRequest> = {
-  encode(_: GetInfoRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetInfoRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetInfoRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: GetInfoRequest = {  }): GetInfoRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: GetInfoRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseGetInfoResponse(): GetInfoResponse {
-  return {
-    svidChain: [],
-    uptime: 0,
-    svidsCount: 0,
-    lastSyncSuccess: 0,
-    cachedX509SvidsCount: 0,
-    cachedJwtSvidsCount: 0,
-    cachedSvidstoreX509SvidsCount: 0,
-  };
-}
-
 export const GetInfoResponse: MessageFns<GetInfoResponse> = {
+  decode(input: Reader | Uint8Array, message: GetInfoResponse = { svidChain: [], uptime: 0, svidsCount: 0, lastSyncSuccess: 0, cachedX509SvidsCount: 0, cachedJwtSvidsCount: 0, cachedSvidstoreX509SvidsCount: 0 }): GetInfoResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svidChain.push(reader.message(GetInfoResponse_Cert));
+          break;
+        }
+        case 16: {
+          message.uptime = reader.int32();
+          break;
+        }
+        case 24: {
+          message.svidsCount = reader.int32();
+          break;
+        }
+        case 32: {
+          message.lastSyncSuccess = reader.int64();
+          break;
+        }
+        case 40: {
+          message.cachedX509SvidsCount = reader.int32();
+          break;
+        }
+        case 48: {
+          message.cachedJwtSvidsCount = reader.int32();
+          break;
+        }
+        case 56: {
+          message.cachedSvidstoreX509SvidsCount = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: GetInfoResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svidChain) {
       GetInfoResponse_Cert.encode(v!, writer.uint32(10).fork()).join();
@@ -93,85 +112,32 @@ export const GetInfoResponse: MessageFns<GetInfoResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetInfoResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetInfoResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svidChain.push(GetInfoResponse_Cert.decode(reader, reader.uint32()));
-          continue;
+export const GetInfoResponse_Cert: MessageFns<GetInfoResponse_Cert> = {
+  decode(input: Reader | Uint8Array, message: GetInfoResponse_Cert = { id: undefined, expiresAt: 0, subject: "" }): GetInfoResponse_Cert {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.uptime = reader.int32();
-          continue;
+        case 16: {
+          message.expiresAt = reader.int64();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.svidsCount = reader.int32();
-          continue;
+        case 26: {
+          message.subject = reader.string();
+          break;
         }
-        case 4: {
-          if (tag !== 32) {
-            break;
-          }
-
-          message.lastSyncSuccess = longToNumber(reader.int64());
-          continue;
-        }
-        case 5: {
-          if (tag !== 40) {
-            break;
-          }
-
-          message.cachedX509SvidsCount = reader.int32();
-          continue;
-        }
-        case 6: {
-          if (tag !== 48) {
-            break;
-          }
-
-          message.cachedJwtSvidsCount = reader.int32();
-          continue;
-        }
-        case 7: {
-          if (tag !== 56) {
-            break;
-          }
-
-          message.cachedSvidstoreX509SvidsCount = reader.int32();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetInfoResponse_Cert(): GetInfoResponse_Cert {
-  return { id: undefined, expiresAt: 0, subject: "" };
-}
-
-export const GetInfoResponse_Cert: MessageFns<GetInfoResponse_Cert> = {
   encode(message: GetInfoResponse_Cert, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
@@ -184,60 +150,9 @@ export const GetInfoResponse_Cert: MessageFns<GetInfoResponse_Cert> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetInfoResponse_Cert {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetInfoResponse_Cert();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.subject = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

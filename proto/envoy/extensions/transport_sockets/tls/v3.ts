@@ -5,7 +5,8 @@
 // source: envoy/extensions/transport_sockets/tls/v3.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 import { DataSource, TypedExtensionConfig } from "../../../config/core/v3.ts";
 
 /** The TLS secrets that the secret discovery service delivers. */
@@ -40,11 +41,32 @@ export interface SPIFFECertValidatorConfig_TrustDomain {
   trustBundle: DataSource | undefined;
 }
 
-function createBaseSecret(): Secret {
-  return { name: "", tlsCertificate: undefined, validationContext: undefined };
-}
-
 export const Secret: MessageFns<Secret> = {
+  decode(input: Reader | Uint8Array, message: Secret = { name: "", tlsCertificate: undefined, validationContext: undefined }): Secret {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.name = reader.string();
+          break;
+        }
+        case 18: {
+          message.tlsCertificate = reader.message(TlsCertificate, message.tlsCertificate);
+          message.validationContext = undefined;
+          break;
+        }
+        case 34: {
+          message.validationContext = reader.message(CertificateValidationContext, message.validationContext);
+          message.tlsCertificate = undefined;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: Secret, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
@@ -57,53 +79,28 @@ export const Secret: MessageFns<Secret> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): Secret {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSecret();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.name = reader.string();
-          continue;
+export const TlsCertificate: MessageFns<TlsCertificate> = {
+  decode(input: Reader | Uint8Array, message: TlsCertificate = { certificateChain: undefined, privateKey: undefined }): TlsCertificate {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.certificateChain = reader.message(DataSource, message.certificateChain);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.tlsCertificate = TlsCertificate.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.privateKey = reader.message(DataSource, message.privateKey);
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.validationContext = CertificateValidationContext.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTlsCertificate(): TlsCertificate {
-  return { certificateChain: undefined, privateKey: undefined };
-}
-
-export const TlsCertificate: MessageFns<TlsCertificate> = {
   encode(message: TlsCertificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.certificateChain !== undefined) {
       DataSource.encode(message.certificateChain, writer.uint32(10).fork()).join();
@@ -113,45 +110,28 @@ export const TlsCertificate: MessageFns<TlsCertificate> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TlsCertificate {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTlsCertificate();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.certificateChain = DataSource.decode(reader, reader.uint32());
-          continue;
+export const CertificateValidationContext: MessageFns<CertificateValidationContext> = {
+  decode(input: Reader | Uint8Array, message: CertificateValidationContext = { trustedCa: undefined, customValidatorConfig: undefined }): CertificateValidationContext {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustedCa = reader.message(DataSource, message.trustedCa);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.privateKey = DataSource.decode(reader, reader.uint32());
-          continue;
+        case 98: {
+          message.customValidatorConfig = reader.message(TypedExtensionConfig, message.customValidatorConfig);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCertificateValidationContext(): CertificateValidationContext {
-  return { trustedCa: undefined, customValidatorConfig: undefined };
-}
-
-export const CertificateValidationContext: MessageFns<CertificateValidationContext> = {
   encode(message: CertificateValidationContext, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustedCa !== undefined) {
       DataSource.encode(message.trustedCa, writer.uint32(10).fork()).join();
@@ -161,82 +141,52 @@ export const CertificateValidationContext: MessageFns<CertificateValidationConte
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CertificateValidationContext {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCertificateValidationContext();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustedCa = DataSource.decode(reader, reader.uint32());
-          continue;
+export const SPIFFECertValidatorConfig: MessageFns<SPIFFECertValidatorConfig> = {
+  decode(input: Reader | Uint8Array, message: SPIFFECertValidatorConfig = { trustDomains: [] }): SPIFFECertValidatorConfig {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomains.push(reader.message(SPIFFECertValidatorConfig_TrustDomain));
+          break;
         }
-        case 12: {
-          if (tag !== 98) {
-            break;
-          }
-
-          message.customValidatorConfig = TypedExtensionConfig.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSPIFFECertValidatorConfig(): SPIFFECertValidatorConfig {
-  return { trustDomains: [] };
-}
-
-export const SPIFFECertValidatorConfig: MessageFns<SPIFFECertValidatorConfig> = {
   encode(message: SPIFFECertValidatorConfig, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.trustDomains) {
       SPIFFECertValidatorConfig_TrustDomain.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SPIFFECertValidatorConfig {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSPIFFECertValidatorConfig();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomains.push(SPIFFECertValidatorConfig_TrustDomain.decode(reader, reader.uint32()));
-          continue;
+export const SPIFFECertValidatorConfig_TrustDomain: MessageFns<SPIFFECertValidatorConfig_TrustDomain> = {
+  decode(input: Reader | Uint8Array, message: SPIFFECertValidatorConfig_TrustDomain = { name: "", trustBundle: undefined }): SPIFFECertValidatorConfig_TrustDomain {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.name = reader.string();
+          break;
         }
+        case 18: {
+          message.trustBundle = reader.message(DataSource, message.trustBundle);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSPIFFECertValidatorConfig_TrustDomain(): SPIFFECertValidatorConfig_TrustDomain {
-  return { name: "", trustBundle: undefined };
-}
-
-export const SPIFFECertValidatorConfig_TrustDomain: MessageFns<SPIFFECertValidatorConfig_TrustDomain> = {
   encode(message: SPIFFECertValidatorConfig_TrustDomain, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
@@ -246,41 +196,9 @@ export const SPIFFECertValidatorConfig_TrustDomain: MessageFns<SPIFFECertValidat
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SPIFFECertValidatorConfig_TrustDomain {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSPIFFECertValidatorConfig_TrustDomain();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.name = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.trustBundle = DataSource.decode(reader, reader.uint32());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

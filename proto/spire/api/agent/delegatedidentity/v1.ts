@@ -5,7 +5,8 @@
 // source: spire/api/agent/delegatedidentity/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../../../reader.ts";
 import { JWTSVID, Selector, X509SVID } from "../../types.ts";
 
 /** The SPIRE API spire.api.agent.delegatedidentity.v1. */
@@ -59,11 +60,26 @@ export interface SubscribeToJWTBundlesResponse_BundlesEntry {
   value: Uint8Array;
 }
 
-function createBaseX509SVIDWithKey(): X509SVIDWithKey {
-  return { x509Svid: undefined, x509SvidKey: new Uint8Array(0) };
-}
-
 export const X509SVIDWithKey: MessageFns<X509SVIDWithKey> = {
+  decode(input: Reader | Uint8Array, message: X509SVIDWithKey = { x509Svid: undefined, x509SvidKey: NO_BYTES }): X509SVIDWithKey {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.x509Svid = reader.message(X509SVID, message.x509Svid);
+          break;
+        }
+        case 18: {
+          message.x509SvidKey = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: X509SVIDWithKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.x509Svid !== undefined) {
       X509SVID.encode(message.x509Svid, writer.uint32(10).fork()).join();
@@ -73,45 +89,28 @@ export const X509SVIDWithKey: MessageFns<X509SVIDWithKey> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): X509SVIDWithKey {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseX509SVIDWithKey();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.x509Svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+export const SubscribeToX509SVIDsRequest: MessageFns<SubscribeToX509SVIDsRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509SVIDsRequest = { selectors: [], pid: 0 }): SubscribeToX509SVIDsRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.selectors.push(reader.message(Selector));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509SvidKey = reader.bytes();
-          continue;
+        case 16: {
+          message.pid = reader.int32();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509SVIDsRequest(): SubscribeToX509SVIDsRequest {
-  return { selectors: [], pid: 0 };
-}
-
-export const SubscribeToX509SVIDsRequest: MessageFns<SubscribeToX509SVIDsRequest> = {
   encode(message: SubscribeToX509SVIDsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.selectors) {
       Selector.encode(v!, writer.uint32(10).fork()).join();
@@ -121,45 +120,28 @@ export const SubscribeToX509SVIDsRequest: MessageFns<SubscribeToX509SVIDsRequest
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509SVIDsRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509SVIDsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.selectors.push(Selector.decode(reader, reader.uint32()));
-          continue;
+export const SubscribeToX509SVIDsResponse: MessageFns<SubscribeToX509SVIDsResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509SVIDsResponse = { x509Svids: [], federatesWith: [] }): SubscribeToX509SVIDsResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.x509Svids.push(reader.message(X509SVIDWithKey));
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.pid = reader.int32();
-          continue;
+        case 18: {
+          message.federatesWith.push(reader.string());
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509SVIDsResponse(): SubscribeToX509SVIDsResponse {
-  return { x509Svids: [], federatesWith: [] };
-}
-
-export const SubscribeToX509SVIDsResponse: MessageFns<SubscribeToX509SVIDsResponse> = {
   encode(message: SubscribeToX509SVIDsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.x509Svids) {
       X509SVIDWithKey.encode(v!, writer.uint32(10).fork()).join();
@@ -169,71 +151,42 @@ export const SubscribeToX509SVIDsResponse: MessageFns<SubscribeToX509SVIDsRespon
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509SVIDsResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509SVIDsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.x509Svids.push(X509SVIDWithKey.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.federatesWith.push(reader.string());
-          continue;
-        }
+export const SubscribeToX509BundlesRequest: MessageFns<SubscribeToX509BundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesRequest = {  }): SubscribeToX509BundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509BundlesRequest(): SubscribeToX509BundlesRequest {
-  return {};
-}
-
-export const SubscribeToX509BundlesRequest: MessageFns<SubscribeToX509BundlesRequest> = {
   encode(_: SubscribeToX509BundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesResponse = { caCertificates: globalThis.Object.create(null) }): SubscribeToX509BundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(SubscribeToX509BundlesResponse_CaCertificatesEntry);
+          message.caCertificates[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToX509BundlesResponse(): SubscribeToX509BundlesResponse {
-  return { caCertificates: {} };
-}
-
-export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesResponse> = {
   encode(message: SubscribeToX509BundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.caCertificates).forEach(([key, value]: [string, Uint8Array]) => {
       SubscribeToX509BundlesResponse_CaCertificatesEntry.encode({ key: key as any, value }, writer.uint32(10).fork())
@@ -241,42 +194,30 @@ export const SubscribeToX509BundlesResponse: MessageFns<SubscribeToX509BundlesRe
     });
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = SubscribeToX509BundlesResponse_CaCertificatesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.caCertificates[entry1.key] = entry1.value;
-          }
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseSubscribeToX509BundlesResponse_CaCertificatesEntry(): SubscribeToX509BundlesResponse_CaCertificatesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
 
 export const SubscribeToX509BundlesResponse_CaCertificatesEntry: MessageFns<
   SubscribeToX509BundlesResponse_CaCertificatesEntry
 > = {
+  decode(input: Reader | Uint8Array, message: SubscribeToX509BundlesResponse_CaCertificatesEntry = { key: "", value: NO_BYTES }): SubscribeToX509BundlesResponse_CaCertificatesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
+        }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: SubscribeToX509BundlesResponse_CaCertificatesEntry,
     writer: BinaryWriter = new BinaryWriter(),
@@ -289,45 +230,32 @@ export const SubscribeToX509BundlesResponse_CaCertificatesEntry: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToX509BundlesResponse_CaCertificatesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToX509BundlesResponse_CaCertificatesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
+export const FetchJWTSVIDsRequest: MessageFns<FetchJWTSVIDsRequest> = {
+  decode(input: Reader | Uint8Array, message: FetchJWTSVIDsRequest = { audience: [], selectors: [], pid: 0 }): FetchJWTSVIDsRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.audience.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
+        case 18: {
+          message.selectors.push(reader.message(Selector));
+          break;
         }
+        case 24: {
+          message.pid = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFetchJWTSVIDsRequest(): FetchJWTSVIDsRequest {
-  return { audience: [], selectors: [], pid: 0 };
-}
-
-export const FetchJWTSVIDsRequest: MessageFns<FetchJWTSVIDsRequest> = {
   encode(message: FetchJWTSVIDsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.audience) {
       writer.uint32(10).string(v!);
@@ -340,156 +268,94 @@ export const FetchJWTSVIDsRequest: MessageFns<FetchJWTSVIDsRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FetchJWTSVIDsRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFetchJWTSVIDsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
+export const FetchJWTSVIDsResponse: MessageFns<FetchJWTSVIDsResponse> = {
+  decode(input: Reader | Uint8Array, message: FetchJWTSVIDsResponse = { svids: [] }): FetchJWTSVIDsResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svids.push(reader.message(JWTSVID));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.selectors.push(Selector.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.pid = reader.int32();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseFetchJWTSVIDsResponse(): FetchJWTSVIDsResponse {
-  return { svids: [] };
-}
-
-export const FetchJWTSVIDsResponse: MessageFns<FetchJWTSVIDsResponse> = {
   encode(message: FetchJWTSVIDsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.svids) {
       JWTSVID.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): FetchJWTSVIDsResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseFetchJWTSVIDsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svids.push(JWTSVID.decode(reader, reader.uint32()));
-          continue;
-        }
+export const SubscribeToJWTBundlesRequest: MessageFns<SubscribeToJWTBundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesRequest = {  }): SubscribeToJWTBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesRequest(): SubscribeToJWTBundlesRequest {
-  return {};
-}
-
-export const SubscribeToJWTBundlesRequest: MessageFns<SubscribeToJWTBundlesRequest> = {
   encode(_: SubscribeToJWTBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const SubscribeToJWTBundlesResponse: MessageFns<SubscribeToJWTBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesResponse = { bundles: globalThis.Object.create(null) }): SubscribeToJWTBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          const entry = reader.message(SubscribeToJWTBundlesResponse_BundlesEntry);
+          message.bundles[entry.key] = entry.value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesResponse(): SubscribeToJWTBundlesResponse {
-  return { bundles: {} };
-}
-
-export const SubscribeToJWTBundlesResponse: MessageFns<SubscribeToJWTBundlesResponse> = {
   encode(message: SubscribeToJWTBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     globalThis.Object.entries(message.bundles).forEach(([key, value]: [string, Uint8Array]) => {
       SubscribeToJWTBundlesResponse_BundlesEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
     });
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          const entry1 = SubscribeToJWTBundlesResponse_BundlesEntry.decode(reader, reader.uint32());
-          if (entry1.value !== undefined) {
-            message.bundles[entry1.key] = entry1.value;
-          }
-          continue;
+export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJWTBundlesResponse_BundlesEntry> = {
+  decode(input: Reader | Uint8Array, message: SubscribeToJWTBundlesResponse_BundlesEntry = { key: "", value: NO_BYTES }): SubscribeToJWTBundlesResponse_BundlesEntry {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.key = reader.string();
+          break;
         }
+        case 18: {
+          message.value = reader.bytes();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSubscribeToJWTBundlesResponse_BundlesEntry(): SubscribeToJWTBundlesResponse_BundlesEntry {
-  return { key: "", value: new Uint8Array(0) };
-}
-
-export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJWTBundlesResponse_BundlesEntry> = {
   encode(message: SubscribeToJWTBundlesResponse_BundlesEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.key !== "") {
       writer.uint32(10).string(message.key);
@@ -499,41 +365,9 @@ export const SubscribeToJWTBundlesResponse_BundlesEntry: MessageFns<SubscribeToJ
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SubscribeToJWTBundlesResponse_BundlesEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSubscribeToJWTBundlesResponse_BundlesEntry();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.key = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.value = reader.bytes();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

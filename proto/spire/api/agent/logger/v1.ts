@@ -5,7 +5,8 @@
 // source: spire/api/agent/logger/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 import { LogLevel } from "../../types.ts";
 
 /** The SPIRE API spire.api.agent.logger.v1. */
@@ -20,96 +21,65 @@ export interface SetLogLevelRequest {
 export interface ResetLogLevelRequest {
 }
 
-function createBaseGetLoggerRequest(): GetLoggerRequest {
-  return {};
-}
-
 export const GetLoggerRequest: MessageFns<GetLoggerRequest> = {
-  encode(_: GetLoggerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetLoggerRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetLoggerRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: GetLoggerRequest = {  }): GetLoggerRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: GetLoggerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseSetLogLevelRequest(): SetLogLevelRequest {
-  return { newLevel: 0 };
-}
-
 export const SetLogLevelRequest: MessageFns<SetLogLevelRequest> = {
+  decode(input: Reader | Uint8Array, message: SetLogLevelRequest = { newLevel: 0 }): SetLogLevelRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.newLevel = reader.int32() as any;
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: SetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.newLevel !== 0) {
       writer.uint32(8).int32(message.newLevel);
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSetLogLevelRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.newLevel = reader.int32() as any;
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function createBaseResetLogLevelRequest(): ResetLogLevelRequest {
-  return {};
-}
-
 export const ResetLogLevelRequest: MessageFns<ResetLogLevelRequest> = {
-  encode(_: ResetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): ResetLogLevelRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseResetLogLevelRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: ResetLogLevelRequest = {  }): ResetLogLevelRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
+  },
+
+  encode(_: ResetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
   },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/api/server/agent/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../../../reader.ts";
 import { BoolValue } from "../../../../google/protobuf/wrappers.ts";
 import { Agent, AgentMask, AttestationData, SelectorMatch, SPIFFEID, X509SVID } from "../../types.ts";
 
@@ -106,54 +107,62 @@ export interface PostStatusRequest {
 export interface PostStatusResponse {
 }
 
-function createBaseCountAgentsRequest(): CountAgentsRequest {
-  return { filter: undefined };
-}
-
 export const CountAgentsRequest: MessageFns<CountAgentsRequest> = {
+  decode(input: Reader | Uint8Array, message: CountAgentsRequest = { filter: undefined }): CountAgentsRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.filter = reader.message(CountAgentsRequest_Filter, message.filter);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: CountAgentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.filter !== undefined) {
       CountAgentsRequest_Filter.encode(message.filter, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountAgentsRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountAgentsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.filter = CountAgentsRequest_Filter.decode(reader, reader.uint32());
-          continue;
+export const CountAgentsRequest_Filter: MessageFns<CountAgentsRequest_Filter> = {
+  decode(input: Reader | Uint8Array, message: CountAgentsRequest_Filter = { byAttestationType: "", bySelectorMatch: undefined, byBanned: undefined, byCanReattest: undefined, byExpiresBefore: "" }): CountAgentsRequest_Filter {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.byAttestationType = reader.string();
+          break;
         }
+        case 18: {
+          message.bySelectorMatch = reader.message(SelectorMatch, message.bySelectorMatch);
+          break;
+        }
+        case 26: {
+          message.byBanned = reader.message(BoolValue, message.byBanned === undefined ? undefined : { value: message.byBanned }).value;
+          break;
+        }
+        case 34: {
+          message.byCanReattest = reader.message(BoolValue, message.byCanReattest === undefined ? undefined : { value: message.byCanReattest }).value;
+          break;
+        }
+        case 42: {
+          message.byExpiresBefore = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCountAgentsRequest_Filter(): CountAgentsRequest_Filter {
-  return {
-    byAttestationType: "",
-    bySelectorMatch: undefined,
-    byBanned: undefined,
-    byCanReattest: undefined,
-    byExpiresBefore: "",
-  };
-}
-
-export const CountAgentsRequest_Filter: MessageFns<CountAgentsRequest_Filter> = {
   encode(message: CountAgentsRequest_Filter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.byAttestationType !== "") {
       writer.uint32(10).string(message.byAttestationType);
@@ -172,106 +181,60 @@ export const CountAgentsRequest_Filter: MessageFns<CountAgentsRequest_Filter> = 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountAgentsRequest_Filter {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountAgentsRequest_Filter();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.byAttestationType = reader.string();
-          continue;
+export const CountAgentsResponse: MessageFns<CountAgentsResponse> = {
+  decode(input: Reader | Uint8Array, message: CountAgentsResponse = { count: 0 }): CountAgentsResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.count = reader.int32();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bySelectorMatch = SelectorMatch.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.byBanned = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.byCanReattest = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.byExpiresBefore = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCountAgentsResponse(): CountAgentsResponse {
-  return { count: 0 };
-}
-
-export const CountAgentsResponse: MessageFns<CountAgentsResponse> = {
   encode(message: CountAgentsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.count !== 0) {
       writer.uint32(8).int32(message.count);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountAgentsResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountAgentsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.count = reader.int32();
-          continue;
+export const ListAgentsRequest: MessageFns<ListAgentsRequest> = {
+  decode(input: Reader | Uint8Array, message: ListAgentsRequest = { filter: undefined, outputMask: undefined, pageSize: 0, pageToken: "" }): ListAgentsRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.filter = reader.message(ListAgentsRequest_Filter, message.filter);
+          break;
         }
+        case 18: {
+          message.outputMask = reader.message(AgentMask, message.outputMask);
+          break;
+        }
+        case 24: {
+          message.pageSize = reader.int32();
+          break;
+        }
+        case 34: {
+          message.pageToken = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListAgentsRequest(): ListAgentsRequest {
-  return { filter: undefined, outputMask: undefined, pageSize: 0, pageToken: "" };
-}
-
-export const ListAgentsRequest: MessageFns<ListAgentsRequest> = {
   encode(message: ListAgentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.filter !== undefined) {
       ListAgentsRequest_Filter.encode(message.filter, writer.uint32(10).fork()).join();
@@ -287,67 +250,40 @@ export const ListAgentsRequest: MessageFns<ListAgentsRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListAgentsRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListAgentsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.filter = ListAgentsRequest_Filter.decode(reader, reader.uint32());
-          continue;
+export const ListAgentsRequest_Filter: MessageFns<ListAgentsRequest_Filter> = {
+  decode(input: Reader | Uint8Array, message: ListAgentsRequest_Filter = { byAttestationType: "", bySelectorMatch: undefined, byBanned: undefined, byCanReattest: undefined, byExpiresBefore: "" }): ListAgentsRequest_Filter {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.byAttestationType = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = AgentMask.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.bySelectorMatch = reader.message(SelectorMatch, message.bySelectorMatch);
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.pageSize = reader.int32();
-          continue;
+        case 26: {
+          message.byBanned = reader.message(BoolValue, message.byBanned === undefined ? undefined : { value: message.byBanned }).value;
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.pageToken = reader.string();
-          continue;
+        case 34: {
+          message.byCanReattest = reader.message(BoolValue, message.byCanReattest === undefined ? undefined : { value: message.byCanReattest }).value;
+          break;
         }
+        case 42: {
+          message.byExpiresBefore = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListAgentsRequest_Filter(): ListAgentsRequest_Filter {
-  return {
-    byAttestationType: "",
-    bySelectorMatch: undefined,
-    byBanned: undefined,
-    byCanReattest: undefined,
-    byExpiresBefore: "",
-  };
-}
-
-export const ListAgentsRequest_Filter: MessageFns<ListAgentsRequest_Filter> = {
   encode(message: ListAgentsRequest_Filter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.byAttestationType !== "") {
       writer.uint32(10).string(message.byAttestationType);
@@ -366,69 +302,28 @@ export const ListAgentsRequest_Filter: MessageFns<ListAgentsRequest_Filter> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListAgentsRequest_Filter {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListAgentsRequest_Filter();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.byAttestationType = reader.string();
-          continue;
+export const ListAgentsResponse: MessageFns<ListAgentsResponse> = {
+  decode(input: Reader | Uint8Array, message: ListAgentsResponse = { agents: [], nextPageToken: "" }): ListAgentsResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.agents.push(reader.message(Agent));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bySelectorMatch = SelectorMatch.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.nextPageToken = reader.string();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.byBanned = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.byCanReattest = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.byExpiresBefore = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListAgentsResponse(): ListAgentsResponse {
-  return { agents: [], nextPageToken: "" };
-}
-
-export const ListAgentsResponse: MessageFns<ListAgentsResponse> = {
   encode(message: ListAgentsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.agents) {
       Agent.encode(v!, writer.uint32(10).fork()).join();
@@ -438,45 +333,28 @@ export const ListAgentsResponse: MessageFns<ListAgentsResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListAgentsResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListAgentsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.agents.push(Agent.decode(reader, reader.uint32()));
-          continue;
+export const GetAgentRequest: MessageFns<GetAgentRequest> = {
+  decode(input: Reader | Uint8Array, message: GetAgentRequest = { id: undefined, outputMask: undefined }): GetAgentRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.nextPageToken = reader.string();
-          continue;
+        case 18: {
+          message.outputMask = reader.message(AgentMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetAgentRequest(): GetAgentRequest {
-  return { id: undefined, outputMask: undefined };
-}
-
-export const GetAgentRequest: MessageFns<GetAgentRequest> = {
   encode(message: GetAgentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
@@ -486,119 +364,78 @@ export const GetAgentRequest: MessageFns<GetAgentRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetAgentRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetAgentRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const DeleteAgentRequest: MessageFns<DeleteAgentRequest> = {
+  decode(input: Reader | Uint8Array, message: DeleteAgentRequest = { id: undefined }): DeleteAgentRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = AgentMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseDeleteAgentRequest(): DeleteAgentRequest {
-  return { id: undefined };
-}
-
-export const DeleteAgentRequest: MessageFns<DeleteAgentRequest> = {
   encode(message: DeleteAgentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): DeleteAgentRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseDeleteAgentRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const BanAgentRequest: MessageFns<BanAgentRequest> = {
+  decode(input: Reader | Uint8Array, message: BanAgentRequest = { id: undefined }): BanAgentRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBanAgentRequest(): BanAgentRequest {
-  return { id: undefined };
-}
-
-export const BanAgentRequest: MessageFns<BanAgentRequest> = {
   encode(message: BanAgentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BanAgentRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBanAgentRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const AttestAgentRequest: MessageFns<AttestAgentRequest> = {
+  decode(input: Reader | Uint8Array, message: AttestAgentRequest = { params: undefined, challengeResponse: undefined }): AttestAgentRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.params = reader.message(AttestAgentRequest_Params, message.params);
+          message.challengeResponse = undefined;
+          break;
         }
+        case 18: {
+          message.challengeResponse = reader.bytes();
+          message.params = undefined;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAttestAgentRequest(): AttestAgentRequest {
-  return { params: undefined, challengeResponse: undefined };
-}
-
-export const AttestAgentRequest: MessageFns<AttestAgentRequest> = {
   encode(message: AttestAgentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.params !== undefined) {
       AttestAgentRequest_Params.encode(message.params, writer.uint32(10).fork()).join();
@@ -608,45 +445,28 @@ export const AttestAgentRequest: MessageFns<AttestAgentRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttestAgentRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAttestAgentRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.params = AttestAgentRequest_Params.decode(reader, reader.uint32());
-          continue;
+export const AttestAgentRequest_Params: MessageFns<AttestAgentRequest_Params> = {
+  decode(input: Reader | Uint8Array, message: AttestAgentRequest_Params = { data: undefined, params: undefined }): AttestAgentRequest_Params {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.data = reader.message(AttestationData, message.data);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.challengeResponse = reader.bytes();
-          continue;
+        case 18: {
+          message.params = reader.message(AgentX509SVIDParams, message.params);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAttestAgentRequest_Params(): AttestAgentRequest_Params {
-  return { data: undefined, params: undefined };
-}
-
-export const AttestAgentRequest_Params: MessageFns<AttestAgentRequest_Params> = {
   encode(message: AttestAgentRequest_Params, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.data !== undefined) {
       AttestationData.encode(message.data, writer.uint32(10).fork()).join();
@@ -656,45 +476,30 @@ export const AttestAgentRequest_Params: MessageFns<AttestAgentRequest_Params> = 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttestAgentRequest_Params {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAttestAgentRequest_Params();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.data = AttestationData.decode(reader, reader.uint32());
-          continue;
+export const AttestAgentResponse: MessageFns<AttestAgentResponse> = {
+  decode(input: Reader | Uint8Array, message: AttestAgentResponse = { result: undefined, challenge: undefined }): AttestAgentResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.result = reader.message(AttestAgentResponse_Result, message.result);
+          message.challenge = undefined;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.params = AgentX509SVIDParams.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.challenge = reader.bytes();
+          message.result = undefined;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAttestAgentResponse(): AttestAgentResponse {
-  return { result: undefined, challenge: undefined };
-}
-
-export const AttestAgentResponse: MessageFns<AttestAgentResponse> = {
   encode(message: AttestAgentResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.result !== undefined) {
       AttestAgentResponse_Result.encode(message.result, writer.uint32(10).fork()).join();
@@ -704,45 +509,28 @@ export const AttestAgentResponse: MessageFns<AttestAgentResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttestAgentResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAttestAgentResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.result = AttestAgentResponse_Result.decode(reader, reader.uint32());
-          continue;
+export const AttestAgentResponse_Result: MessageFns<AttestAgentResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: AttestAgentResponse_Result = { svid: undefined, reattestable: false }): AttestAgentResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(X509SVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.challenge = reader.bytes();
-          continue;
+        case 16: {
+          message.reattestable = reader.bool();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAttestAgentResponse_Result(): AttestAgentResponse_Result {
-  return { svid: undefined, reattestable: false };
-}
-
-export const AttestAgentResponse_Result: MessageFns<AttestAgentResponse_Result> = {
   encode(message: AttestAgentResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       X509SVID.encode(message.svid, writer.uint32(10).fork()).join();
@@ -752,119 +540,80 @@ export const AttestAgentResponse_Result: MessageFns<AttestAgentResponse_Result> 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AttestAgentResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAttestAgentResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+export const RenewAgentRequest: MessageFns<RenewAgentRequest> = {
+  decode(input: Reader | Uint8Array, message: RenewAgentRequest = { params: undefined }): RenewAgentRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.params = reader.message(AgentX509SVIDParams, message.params);
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.reattestable = reader.bool();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRenewAgentRequest(): RenewAgentRequest {
-  return { params: undefined };
-}
-
-export const RenewAgentRequest: MessageFns<RenewAgentRequest> = {
   encode(message: RenewAgentRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.params !== undefined) {
       AgentX509SVIDParams.encode(message.params, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RenewAgentRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRenewAgentRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.params = AgentX509SVIDParams.decode(reader, reader.uint32());
-          continue;
+export const RenewAgentResponse: MessageFns<RenewAgentResponse> = {
+  decode(input: Reader | Uint8Array, message: RenewAgentResponse = { svid: undefined }): RenewAgentResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(X509SVID, message.svid);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRenewAgentResponse(): RenewAgentResponse {
-  return { svid: undefined };
-}
-
-export const RenewAgentResponse: MessageFns<RenewAgentResponse> = {
   encode(message: RenewAgentResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       X509SVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RenewAgentResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRenewAgentResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
+  decode(input: Reader | Uint8Array, message: CreateJoinTokenRequest = { ttl: 0, token: "", agentId: undefined }): CreateJoinTokenRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.ttl = reader.int32();
+          break;
         }
+        case 18: {
+          message.token = reader.string();
+          break;
+        }
+        case 26: {
+          message.agentId = reader.message(SPIFFEID, message.agentId);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCreateJoinTokenRequest(): CreateJoinTokenRequest {
-  return { ttl: 0, token: "", agentId: undefined };
-}
-
-export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
   encode(message: CreateJoinTokenRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.ttl !== 0) {
       writer.uint32(8).int32(message.ttl);
@@ -877,90 +626,52 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CreateJoinTokenRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCreateJoinTokenRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.ttl = reader.int32();
-          continue;
+export const AgentX509SVIDParams: MessageFns<AgentX509SVIDParams> = {
+  decode(input: Reader | Uint8Array, message: AgentX509SVIDParams = { csr: NO_BYTES }): AgentX509SVIDParams {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.csr = reader.bytes();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.token = reader.string();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.agentId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAgentX509SVIDParams(): AgentX509SVIDParams {
-  return { csr: new Uint8Array(0) };
-}
-
-export const AgentX509SVIDParams: MessageFns<AgentX509SVIDParams> = {
   encode(message: AgentX509SVIDParams, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.csr.length !== 0) {
       writer.uint32(10).bytes(message.csr);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AgentX509SVIDParams {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAgentX509SVIDParams();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.csr = reader.bytes();
-          continue;
+export const PostStatusRequest: MessageFns<PostStatusRequest> = {
+  decode(input: Reader | Uint8Array, message: PostStatusRequest = { currentBundleSerial: 0, agentVersion: "" }): PostStatusRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.currentBundleSerial = reader.uint64();
+          break;
         }
+        case 18: {
+          message.agentVersion = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePostStatusRequest(): PostStatusRequest {
-  return { currentBundleSerial: 0, agentVersion: "" };
-}
-
-export const PostStatusRequest: MessageFns<PostStatusRequest> = {
   encode(message: PostStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.currentBundleSerial !== 0) {
       writer.uint32(8).uint64(message.currentBundleSerial);
@@ -970,78 +681,26 @@ export const PostStatusRequest: MessageFns<PostStatusRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PostStatusRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePostStatusRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.currentBundleSerial = longToNumber(reader.uint64());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.agentVersion = reader.string();
-          continue;
-        }
+export const PostStatusResponse: MessageFns<PostStatusResponse> = {
+  decode(input: Reader | Uint8Array, message: PostStatusResponse = {  }): PostStatusResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePostStatusResponse(): PostStatusResponse {
-  return {};
-}
-
-export const PostStatusResponse: MessageFns<PostStatusResponse> = {
   encode(_: PostStatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): PostStatusResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePostStatusResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

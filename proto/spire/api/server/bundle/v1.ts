@@ -5,7 +5,8 @@
 // source: spire/api/server/bundle/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 import { Bundle, BundleMask, JWTKey, Status, WITKey, X509Certificate } from "../../types.ts";
 
 /** The SPIRE API spire.api.server.bundle.v1. */
@@ -134,111 +135,99 @@ export interface BatchDeleteFederatedBundleResponse_Result {
   trustDomain: string;
 }
 
-function createBaseCountBundlesRequest(): CountBundlesRequest {
-  return {};
-}
-
 export const CountBundlesRequest: MessageFns<CountBundlesRequest> = {
-  encode(_: CountBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): CountBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: CountBundlesRequest = {  }): CountBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: CountBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseCountBundlesResponse(): CountBundlesResponse {
-  return { count: 0 };
-}
-
 export const CountBundlesResponse: MessageFns<CountBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: CountBundlesResponse = { count: 0 }): CountBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.count = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: CountBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.count !== 0) {
       writer.uint32(8).int32(message.count);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.count = reader.int32();
-          continue;
+export const GetBundleRequest: MessageFns<GetBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: GetBundleRequest = { outputMask: undefined }): GetBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetBundleRequest(): GetBundleRequest {
-  return { outputMask: undefined };
-}
-
-export const GetBundleRequest: MessageFns<GetBundleRequest> = {
   encode(message: GetBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.outputMask !== undefined) {
       BundleMask.encode(message.outputMask, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
+export const AppendBundleRequest: MessageFns<AppendBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: AppendBundleRequest = { x509Authorities: [], jwtAuthorities: [], outputMask: undefined, witAuthorities: [] }): AppendBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.x509Authorities.push(reader.message(X509Certificate));
+          break;
         }
+        case 18: {
+          message.jwtAuthorities.push(reader.message(JWTKey));
+          break;
+        }
+        case 26: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
+        }
+        case 34: {
+          message.witAuthorities.push(reader.message(WITKey));
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAppendBundleRequest(): AppendBundleRequest {
-  return { x509Authorities: [], jwtAuthorities: [], outputMask: undefined, witAuthorities: [] };
-}
-
-export const AppendBundleRequest: MessageFns<AppendBundleRequest> = {
   encode(message: AppendBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.x509Authorities) {
       X509Certificate.encode(v!, writer.uint32(10).fork()).join();
@@ -254,209 +243,128 @@ export const AppendBundleRequest: MessageFns<AppendBundleRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): AppendBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAppendBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.x509Authorities.push(X509Certificate.decode(reader, reader.uint32()));
-          continue;
+export const PublishJWTAuthorityRequest: MessageFns<PublishJWTAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: PublishJWTAuthorityRequest = { jwtAuthority: undefined }): PublishJWTAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.jwtAuthority = reader.message(JWTKey, message.jwtAuthority);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.jwtAuthorities.push(JWTKey.decode(reader, reader.uint32()));
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.witAuthorities.push(WITKey.decode(reader, reader.uint32()));
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePublishJWTAuthorityRequest(): PublishJWTAuthorityRequest {
-  return { jwtAuthority: undefined };
-}
-
-export const PublishJWTAuthorityRequest: MessageFns<PublishJWTAuthorityRequest> = {
   encode(message: PublishJWTAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.jwtAuthority !== undefined) {
       JWTKey.encode(message.jwtAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublishJWTAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePublishJWTAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.jwtAuthority = JWTKey.decode(reader, reader.uint32());
-          continue;
+export const PublishJWTAuthorityResponse: MessageFns<PublishJWTAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: PublishJWTAuthorityResponse = { jwtAuthorities: [] }): PublishJWTAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.jwtAuthorities.push(reader.message(JWTKey));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePublishJWTAuthorityResponse(): PublishJWTAuthorityResponse {
-  return { jwtAuthorities: [] };
-}
-
-export const PublishJWTAuthorityResponse: MessageFns<PublishJWTAuthorityResponse> = {
   encode(message: PublishJWTAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.jwtAuthorities) {
       JWTKey.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublishJWTAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePublishJWTAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.jwtAuthorities.push(JWTKey.decode(reader, reader.uint32()));
-          continue;
+export const PublishWITAuthorityRequest: MessageFns<PublishWITAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: PublishWITAuthorityRequest = { witAuthority: undefined }): PublishWITAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.witAuthority = reader.message(WITKey, message.witAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePublishWITAuthorityRequest(): PublishWITAuthorityRequest {
-  return { witAuthority: undefined };
-}
-
-export const PublishWITAuthorityRequest: MessageFns<PublishWITAuthorityRequest> = {
   encode(message: PublishWITAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.witAuthority !== undefined) {
       WITKey.encode(message.witAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublishWITAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePublishWITAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.witAuthority = WITKey.decode(reader, reader.uint32());
-          continue;
+export const PublishWITAuthorityResponse: MessageFns<PublishWITAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: PublishWITAuthorityResponse = { witAuthorities: [] }): PublishWITAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.witAuthorities.push(reader.message(WITKey));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePublishWITAuthorityResponse(): PublishWITAuthorityResponse {
-  return { witAuthorities: [] };
-}
-
-export const PublishWITAuthorityResponse: MessageFns<PublishWITAuthorityResponse> = {
   encode(message: PublishWITAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.witAuthorities) {
       WITKey.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublishWITAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePublishWITAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.witAuthorities.push(WITKey.decode(reader, reader.uint32()));
-          continue;
+export const ListFederatedBundlesRequest: MessageFns<ListFederatedBundlesRequest> = {
+  decode(input: Reader | Uint8Array, message: ListFederatedBundlesRequest = { outputMask: undefined, pageSize: 0, pageToken: "" }): ListFederatedBundlesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
         }
+        case 16: {
+          message.pageSize = reader.int32();
+          break;
+        }
+        case 26: {
+          message.pageToken = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListFederatedBundlesRequest(): ListFederatedBundlesRequest {
-  return { outputMask: undefined, pageSize: 0, pageToken: "" };
-}
-
-export const ListFederatedBundlesRequest: MessageFns<ListFederatedBundlesRequest> = {
   encode(message: ListFederatedBundlesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.outputMask !== undefined) {
       BundleMask.encode(message.outputMask, writer.uint32(10).fork()).join();
@@ -469,53 +377,28 @@ export const ListFederatedBundlesRequest: MessageFns<ListFederatedBundlesRequest
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListFederatedBundlesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListFederatedBundlesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
+export const ListFederatedBundlesResponse: MessageFns<ListFederatedBundlesResponse> = {
+  decode(input: Reader | Uint8Array, message: ListFederatedBundlesResponse = { bundles: [], nextPageToken: "" }): ListFederatedBundlesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bundles.push(reader.message(Bundle));
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.pageSize = reader.int32();
-          continue;
+        case 18: {
+          message.nextPageToken = reader.string();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.pageToken = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListFederatedBundlesResponse(): ListFederatedBundlesResponse {
-  return { bundles: [], nextPageToken: "" };
-}
-
-export const ListFederatedBundlesResponse: MessageFns<ListFederatedBundlesResponse> = {
   encode(message: ListFederatedBundlesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.bundles) {
       Bundle.encode(v!, writer.uint32(10).fork()).join();
@@ -525,45 +408,28 @@ export const ListFederatedBundlesResponse: MessageFns<ListFederatedBundlesRespon
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListFederatedBundlesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListFederatedBundlesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bundles.push(Bundle.decode(reader, reader.uint32()));
-          continue;
+export const GetFederatedBundleRequest: MessageFns<GetFederatedBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: GetFederatedBundleRequest = { trustDomain: "", outputMask: undefined }): GetFederatedBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomain = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.nextPageToken = reader.string();
-          continue;
+        case 18: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetFederatedBundleRequest(): GetFederatedBundleRequest {
-  return { trustDomain: "", outputMask: undefined };
-}
-
-export const GetFederatedBundleRequest: MessageFns<GetFederatedBundleRequest> = {
   encode(message: GetFederatedBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
@@ -573,45 +439,28 @@ export const GetFederatedBundleRequest: MessageFns<GetFederatedBundleRequest> = 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetFederatedBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetFederatedBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
+export const BatchCreateFederatedBundleRequest: MessageFns<BatchCreateFederatedBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederatedBundleRequest = { bundle: [], outputMask: undefined }): BatchCreateFederatedBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bundle.push(reader.message(Bundle));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateFederatedBundleRequest(): BatchCreateFederatedBundleRequest {
-  return { bundle: [], outputMask: undefined };
-}
-
-export const BatchCreateFederatedBundleRequest: MessageFns<BatchCreateFederatedBundleRequest> = {
   encode(message: BatchCreateFederatedBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.bundle) {
       Bundle.encode(v!, writer.uint32(10).fork()).join();
@@ -621,82 +470,52 @@ export const BatchCreateFederatedBundleRequest: MessageFns<BatchCreateFederatedB
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederatedBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederatedBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bundle.push(Bundle.decode(reader, reader.uint32()));
-          continue;
+export const BatchCreateFederatedBundleResponse: MessageFns<BatchCreateFederatedBundleResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederatedBundleResponse = { results: [] }): BatchCreateFederatedBundleResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchCreateFederatedBundleResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateFederatedBundleResponse(): BatchCreateFederatedBundleResponse {
-  return { results: [] };
-}
-
-export const BatchCreateFederatedBundleResponse: MessageFns<BatchCreateFederatedBundleResponse> = {
   encode(message: BatchCreateFederatedBundleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchCreateFederatedBundleResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederatedBundleResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederatedBundleResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchCreateFederatedBundleResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchCreateFederatedBundleResponse_Result: MessageFns<BatchCreateFederatedBundleResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederatedBundleResponse_Result = { status: undefined, bundle: undefined }): BatchCreateFederatedBundleResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.bundle = reader.message(Bundle, message.bundle);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateFederatedBundleResponse_Result(): BatchCreateFederatedBundleResponse_Result {
-  return { status: undefined, bundle: undefined };
-}
-
-export const BatchCreateFederatedBundleResponse_Result: MessageFns<BatchCreateFederatedBundleResponse_Result> = {
   encode(message: BatchCreateFederatedBundleResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -706,45 +525,32 @@ export const BatchCreateFederatedBundleResponse_Result: MessageFns<BatchCreateFe
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederatedBundleResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederatedBundleResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchUpdateFederatedBundleRequest: MessageFns<BatchUpdateFederatedBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederatedBundleRequest = { bundle: [], inputMask: undefined, outputMask: undefined }): BatchUpdateFederatedBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bundle.push(reader.message(Bundle));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bundle = Bundle.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.inputMask = reader.message(BundleMask, message.inputMask);
+          break;
         }
+        case 26: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateFederatedBundleRequest(): BatchUpdateFederatedBundleRequest {
-  return { bundle: [], inputMask: undefined, outputMask: undefined };
-}
-
-export const BatchUpdateFederatedBundleRequest: MessageFns<BatchUpdateFederatedBundleRequest> = {
   encode(message: BatchUpdateFederatedBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.bundle) {
       Bundle.encode(v!, writer.uint32(10).fork()).join();
@@ -757,90 +563,52 @@ export const BatchUpdateFederatedBundleRequest: MessageFns<BatchUpdateFederatedB
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederatedBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederatedBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bundle.push(Bundle.decode(reader, reader.uint32()));
-          continue;
+export const BatchUpdateFederatedBundleResponse: MessageFns<BatchUpdateFederatedBundleResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederatedBundleResponse = { results: [] }): BatchUpdateFederatedBundleResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchUpdateFederatedBundleResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.inputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateFederatedBundleResponse(): BatchUpdateFederatedBundleResponse {
-  return { results: [] };
-}
-
-export const BatchUpdateFederatedBundleResponse: MessageFns<BatchUpdateFederatedBundleResponse> = {
   encode(message: BatchUpdateFederatedBundleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchUpdateFederatedBundleResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederatedBundleResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederatedBundleResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchUpdateFederatedBundleResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchUpdateFederatedBundleResponse_Result: MessageFns<BatchUpdateFederatedBundleResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederatedBundleResponse_Result = { status: undefined, bundle: undefined }): BatchUpdateFederatedBundleResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.bundle = reader.message(Bundle, message.bundle);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateFederatedBundleResponse_Result(): BatchUpdateFederatedBundleResponse_Result {
-  return { status: undefined, bundle: undefined };
-}
-
-export const BatchUpdateFederatedBundleResponse_Result: MessageFns<BatchUpdateFederatedBundleResponse_Result> = {
   encode(message: BatchUpdateFederatedBundleResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -850,45 +618,28 @@ export const BatchUpdateFederatedBundleResponse_Result: MessageFns<BatchUpdateFe
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederatedBundleResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederatedBundleResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchSetFederatedBundleRequest: MessageFns<BatchSetFederatedBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchSetFederatedBundleRequest = { bundle: [], outputMask: undefined }): BatchSetFederatedBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bundle.push(reader.message(Bundle));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bundle = Bundle.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.outputMask = reader.message(BundleMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchSetFederatedBundleRequest(): BatchSetFederatedBundleRequest {
-  return { bundle: [], outputMask: undefined };
-}
-
-export const BatchSetFederatedBundleRequest: MessageFns<BatchSetFederatedBundleRequest> = {
   encode(message: BatchSetFederatedBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.bundle) {
       Bundle.encode(v!, writer.uint32(10).fork()).join();
@@ -898,82 +649,52 @@ export const BatchSetFederatedBundleRequest: MessageFns<BatchSetFederatedBundleR
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchSetFederatedBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchSetFederatedBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bundle.push(Bundle.decode(reader, reader.uint32()));
-          continue;
+export const BatchSetFederatedBundleResponse: MessageFns<BatchSetFederatedBundleResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchSetFederatedBundleResponse = { results: [] }): BatchSetFederatedBundleResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchSetFederatedBundleResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = BundleMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchSetFederatedBundleResponse(): BatchSetFederatedBundleResponse {
-  return { results: [] };
-}
-
-export const BatchSetFederatedBundleResponse: MessageFns<BatchSetFederatedBundleResponse> = {
   encode(message: BatchSetFederatedBundleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchSetFederatedBundleResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchSetFederatedBundleResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchSetFederatedBundleResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchSetFederatedBundleResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchSetFederatedBundleResponse_Result: MessageFns<BatchSetFederatedBundleResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchSetFederatedBundleResponse_Result = { status: undefined, bundle: undefined }): BatchSetFederatedBundleResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.bundle = reader.message(Bundle, message.bundle);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchSetFederatedBundleResponse_Result(): BatchSetFederatedBundleResponse_Result {
-  return { status: undefined, bundle: undefined };
-}
-
-export const BatchSetFederatedBundleResponse_Result: MessageFns<BatchSetFederatedBundleResponse_Result> = {
   encode(message: BatchSetFederatedBundleResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -983,45 +704,28 @@ export const BatchSetFederatedBundleResponse_Result: MessageFns<BatchSetFederate
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchSetFederatedBundleResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchSetFederatedBundleResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchDeleteFederatedBundleRequest: MessageFns<BatchDeleteFederatedBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederatedBundleRequest = { trustDomains: [], mode: 0 }): BatchDeleteFederatedBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomains.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.bundle = Bundle.decode(reader, reader.uint32());
-          continue;
+        case 16: {
+          message.mode = reader.int32() as any;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteFederatedBundleRequest(): BatchDeleteFederatedBundleRequest {
-  return { trustDomains: [], mode: 0 };
-}
-
-export const BatchDeleteFederatedBundleRequest: MessageFns<BatchDeleteFederatedBundleRequest> = {
   encode(message: BatchDeleteFederatedBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.trustDomains) {
       writer.uint32(10).string(v!);
@@ -1031,82 +735,52 @@ export const BatchDeleteFederatedBundleRequest: MessageFns<BatchDeleteFederatedB
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederatedBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederatedBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomains.push(reader.string());
-          continue;
+export const BatchDeleteFederatedBundleResponse: MessageFns<BatchDeleteFederatedBundleResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederatedBundleResponse = { results: [] }): BatchDeleteFederatedBundleResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchDeleteFederatedBundleResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.mode = reader.int32() as any;
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteFederatedBundleResponse(): BatchDeleteFederatedBundleResponse {
-  return { results: [] };
-}
-
-export const BatchDeleteFederatedBundleResponse: MessageFns<BatchDeleteFederatedBundleResponse> = {
   encode(message: BatchDeleteFederatedBundleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchDeleteFederatedBundleResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederatedBundleResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederatedBundleResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchDeleteFederatedBundleResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchDeleteFederatedBundleResponse_Result: MessageFns<BatchDeleteFederatedBundleResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederatedBundleResponse_Result = { status: undefined, trustDomain: "" }): BatchDeleteFederatedBundleResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.trustDomain = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteFederatedBundleResponse_Result(): BatchDeleteFederatedBundleResponse_Result {
-  return { status: undefined, trustDomain: "" };
-}
-
-export const BatchDeleteFederatedBundleResponse_Result: MessageFns<BatchDeleteFederatedBundleResponse_Result> = {
   encode(message: BatchDeleteFederatedBundleResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -1116,41 +790,9 @@ export const BatchDeleteFederatedBundleResponse_Result: MessageFns<BatchDeleteFe
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederatedBundleResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederatedBundleResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/api/server/entry/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 import { BoolValue, StringValue } from "../../../../google/protobuf/wrappers.ts";
 import { Entry, EntryMask, FederatesWithMatch, SelectorMatch, SPIFFEID, Status } from "../../types.ts";
 
@@ -121,55 +122,66 @@ export interface EntryRevision {
   createdAt: number;
 }
 
-function createBaseCountEntriesRequest(): CountEntriesRequest {
-  return { filter: undefined };
-}
-
 export const CountEntriesRequest: MessageFns<CountEntriesRequest> = {
+  decode(input: Reader | Uint8Array, message: CountEntriesRequest = { filter: undefined }): CountEntriesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.filter = reader.message(CountEntriesRequest_Filter, message.filter);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: CountEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.filter !== undefined) {
       CountEntriesRequest_Filter.encode(message.filter, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountEntriesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountEntriesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.filter = CountEntriesRequest_Filter.decode(reader, reader.uint32());
-          continue;
+export const CountEntriesRequest_Filter: MessageFns<CountEntriesRequest_Filter> = {
+  decode(input: Reader | Uint8Array, message: CountEntriesRequest_Filter = { bySpiffeId: undefined, byParentId: undefined, bySelectors: undefined, byFederatesWith: undefined, byHint: undefined, byDownstream: undefined }): CountEntriesRequest_Filter {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bySpiffeId = reader.message(SPIFFEID, message.bySpiffeId);
+          break;
         }
+        case 18: {
+          message.byParentId = reader.message(SPIFFEID, message.byParentId);
+          break;
+        }
+        case 26: {
+          message.bySelectors = reader.message(SelectorMatch, message.bySelectors);
+          break;
+        }
+        case 34: {
+          message.byFederatesWith = reader.message(FederatesWithMatch, message.byFederatesWith);
+          break;
+        }
+        case 42: {
+          message.byHint = reader.message(StringValue, message.byHint === undefined ? undefined : { value: message.byHint }).value;
+          break;
+        }
+        case 50: {
+          message.byDownstream = reader.message(BoolValue, message.byDownstream === undefined ? undefined : { value: message.byDownstream }).value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCountEntriesRequest_Filter(): CountEntriesRequest_Filter {
-  return {
-    bySpiffeId: undefined,
-    byParentId: undefined,
-    bySelectors: undefined,
-    byFederatesWith: undefined,
-    byHint: undefined,
-    byDownstream: undefined,
-  };
-}
-
-export const CountEntriesRequest_Filter: MessageFns<CountEntriesRequest_Filter> = {
   encode(message: CountEntriesRequest_Filter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bySpiffeId !== undefined) {
       SPIFFEID.encode(message.bySpiffeId, writer.uint32(10).fork()).join();
@@ -191,114 +203,60 @@ export const CountEntriesRequest_Filter: MessageFns<CountEntriesRequest_Filter> 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountEntriesRequest_Filter {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountEntriesRequest_Filter();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bySpiffeId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const CountEntriesResponse: MessageFns<CountEntriesResponse> = {
+  decode(input: Reader | Uint8Array, message: CountEntriesResponse = { count: 0 }): CountEntriesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 8: {
+          message.count = reader.int32();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.byParentId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.bySelectors = SelectorMatch.decode(reader, reader.uint32());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.byFederatesWith = FederatesWithMatch.decode(reader, reader.uint32());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.byHint = StringValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.byDownstream = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseCountEntriesResponse(): CountEntriesResponse {
-  return { count: 0 };
-}
-
-export const CountEntriesResponse: MessageFns<CountEntriesResponse> = {
   encode(message: CountEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.count !== 0) {
       writer.uint32(8).int32(message.count);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): CountEntriesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseCountEntriesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 8) {
-            break;
-          }
-
-          message.count = reader.int32();
-          continue;
+export const ListEntriesRequest: MessageFns<ListEntriesRequest> = {
+  decode(input: Reader | Uint8Array, message: ListEntriesRequest = { filter: undefined, outputMask: undefined, pageSize: 0, pageToken: "" }): ListEntriesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.filter = reader.message(ListEntriesRequest_Filter, message.filter);
+          break;
         }
+        case 18: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
+        }
+        case 24: {
+          message.pageSize = reader.int32();
+          break;
+        }
+        case 34: {
+          message.pageToken = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListEntriesRequest(): ListEntriesRequest {
-  return { filter: undefined, outputMask: undefined, pageSize: 0, pageToken: "" };
-}
-
-export const ListEntriesRequest: MessageFns<ListEntriesRequest> = {
   encode(message: ListEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.filter !== undefined) {
       ListEntriesRequest_Filter.encode(message.filter, writer.uint32(10).fork()).join();
@@ -314,68 +272,44 @@ export const ListEntriesRequest: MessageFns<ListEntriesRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListEntriesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListEntriesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.filter = ListEntriesRequest_Filter.decode(reader, reader.uint32());
-          continue;
+export const ListEntriesRequest_Filter: MessageFns<ListEntriesRequest_Filter> = {
+  decode(input: Reader | Uint8Array, message: ListEntriesRequest_Filter = { bySpiffeId: undefined, byParentId: undefined, bySelectors: undefined, byFederatesWith: undefined, byHint: undefined, byDownstream: undefined }): ListEntriesRequest_Filter {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.bySpiffeId = reader.message(SPIFFEID, message.bySpiffeId);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.byParentId = reader.message(SPIFFEID, message.byParentId);
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.pageSize = reader.int32();
-          continue;
+        case 26: {
+          message.bySelectors = reader.message(SelectorMatch, message.bySelectors);
+          break;
         }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.pageToken = reader.string();
-          continue;
+        case 34: {
+          message.byFederatesWith = reader.message(FederatesWithMatch, message.byFederatesWith);
+          break;
         }
+        case 42: {
+          message.byHint = reader.message(StringValue, message.byHint === undefined ? undefined : { value: message.byHint }).value;
+          break;
+        }
+        case 50: {
+          message.byDownstream = reader.message(BoolValue, message.byDownstream === undefined ? undefined : { value: message.byDownstream }).value;
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListEntriesRequest_Filter(): ListEntriesRequest_Filter {
-  return {
-    bySpiffeId: undefined,
-    byParentId: undefined,
-    bySelectors: undefined,
-    byFederatesWith: undefined,
-    byHint: undefined,
-    byDownstream: undefined,
-  };
-}
-
-export const ListEntriesRequest_Filter: MessageFns<ListEntriesRequest_Filter> = {
   encode(message: ListEntriesRequest_Filter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bySpiffeId !== undefined) {
       SPIFFEID.encode(message.bySpiffeId, writer.uint32(10).fork()).join();
@@ -397,77 +331,28 @@ export const ListEntriesRequest_Filter: MessageFns<ListEntriesRequest_Filter> = 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListEntriesRequest_Filter {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListEntriesRequest_Filter();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.bySpiffeId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const ListEntriesResponse: MessageFns<ListEntriesResponse> = {
+  decode(input: Reader | Uint8Array, message: ListEntriesResponse = { entries: [], nextPageToken: "" }): ListEntriesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entries.push(reader.message(Entry));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.byParentId = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.nextPageToken = reader.string();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.bySelectors = SelectorMatch.decode(reader, reader.uint32());
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.byFederatesWith = FederatesWithMatch.decode(reader, reader.uint32());
-          continue;
-        }
-        case 5: {
-          if (tag !== 42) {
-            break;
-          }
-
-          message.byHint = StringValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
-        case 6: {
-          if (tag !== 50) {
-            break;
-          }
-
-          message.byDownstream = BoolValue.decode(reader, reader.uint32()).value;
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListEntriesResponse(): ListEntriesResponse {
-  return { entries: [], nextPageToken: "" };
-}
-
-export const ListEntriesResponse: MessageFns<ListEntriesResponse> = {
   encode(message: ListEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entries) {
       Entry.encode(v!, writer.uint32(10).fork()).join();
@@ -477,45 +362,28 @@ export const ListEntriesResponse: MessageFns<ListEntriesResponse> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListEntriesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListEntriesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entries.push(Entry.decode(reader, reader.uint32()));
-          continue;
+export const GetEntryRequest: MessageFns<GetEntryRequest> = {
+  decode(input: Reader | Uint8Array, message: GetEntryRequest = { id: "", outputMask: undefined }): GetEntryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.nextPageToken = reader.string();
-          continue;
+        case 18: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetEntryRequest(): GetEntryRequest {
-  return { id: "", outputMask: undefined };
-}
-
-export const GetEntryRequest: MessageFns<GetEntryRequest> = {
   encode(message: GetEntryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
@@ -525,45 +393,28 @@ export const GetEntryRequest: MessageFns<GetEntryRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetEntryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetEntryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = reader.string();
-          continue;
+export const BatchCreateEntryRequest: MessageFns<BatchCreateEntryRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateEntryRequest = { entries: [], outputMask: undefined }): BatchCreateEntryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entries.push(reader.message(Entry));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateEntryRequest(): BatchCreateEntryRequest {
-  return { entries: [], outputMask: undefined };
-}
-
-export const BatchCreateEntryRequest: MessageFns<BatchCreateEntryRequest> = {
   encode(message: BatchCreateEntryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entries) {
       Entry.encode(v!, writer.uint32(10).fork()).join();
@@ -573,82 +424,52 @@ export const BatchCreateEntryRequest: MessageFns<BatchCreateEntryRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateEntryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateEntryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entries.push(Entry.decode(reader, reader.uint32()));
-          continue;
+export const BatchCreateEntryResponse: MessageFns<BatchCreateEntryResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateEntryResponse = { results: [] }): BatchCreateEntryResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchCreateEntryResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateEntryResponse(): BatchCreateEntryResponse {
-  return { results: [] };
-}
-
-export const BatchCreateEntryResponse: MessageFns<BatchCreateEntryResponse> = {
   encode(message: BatchCreateEntryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchCreateEntryResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateEntryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateEntryResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchCreateEntryResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchCreateEntryResponse_Result: MessageFns<BatchCreateEntryResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateEntryResponse_Result = { status: undefined, entry: undefined }): BatchCreateEntryResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.entry = reader.message(Entry, message.entry);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateEntryResponse_Result(): BatchCreateEntryResponse_Result {
-  return { status: undefined, entry: undefined };
-}
-
-export const BatchCreateEntryResponse_Result: MessageFns<BatchCreateEntryResponse_Result> = {
   encode(message: BatchCreateEntryResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -658,45 +479,32 @@ export const BatchCreateEntryResponse_Result: MessageFns<BatchCreateEntryRespons
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateEntryResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateEntryResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchUpdateEntryRequest: MessageFns<BatchUpdateEntryRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateEntryRequest = { entries: [], inputMask: undefined, outputMask: undefined }): BatchUpdateEntryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entries.push(reader.message(Entry));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.entry = Entry.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.inputMask = reader.message(EntryMask, message.inputMask);
+          break;
         }
+        case 26: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateEntryRequest(): BatchUpdateEntryRequest {
-  return { entries: [], inputMask: undefined, outputMask: undefined };
-}
-
-export const BatchUpdateEntryRequest: MessageFns<BatchUpdateEntryRequest> = {
   encode(message: BatchUpdateEntryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entries) {
       Entry.encode(v!, writer.uint32(10).fork()).join();
@@ -709,90 +517,52 @@ export const BatchUpdateEntryRequest: MessageFns<BatchUpdateEntryRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateEntryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateEntryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entries.push(Entry.decode(reader, reader.uint32()));
-          continue;
+export const BatchUpdateEntryResponse: MessageFns<BatchUpdateEntryResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateEntryResponse = { results: [] }): BatchUpdateEntryResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchUpdateEntryResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.inputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateEntryResponse(): BatchUpdateEntryResponse {
-  return { results: [] };
-}
-
-export const BatchUpdateEntryResponse: MessageFns<BatchUpdateEntryResponse> = {
   encode(message: BatchUpdateEntryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchUpdateEntryResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateEntryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateEntryResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchUpdateEntryResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchUpdateEntryResponse_Result: MessageFns<BatchUpdateEntryResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateEntryResponse_Result = { status: undefined, entry: undefined }): BatchUpdateEntryResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.entry = reader.message(Entry, message.entry);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateEntryResponse_Result(): BatchUpdateEntryResponse_Result {
-  return { status: undefined, entry: undefined };
-}
-
-export const BatchUpdateEntryResponse_Result: MessageFns<BatchUpdateEntryResponse_Result> = {
   encode(message: BatchUpdateEntryResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -802,119 +572,76 @@ export const BatchUpdateEntryResponse_Result: MessageFns<BatchUpdateEntryRespons
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateEntryResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateEntryResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchDeleteEntryRequest: MessageFns<BatchDeleteEntryRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteEntryRequest = { ids: [] }): BatchDeleteEntryRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.ids.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.entry = Entry.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteEntryRequest(): BatchDeleteEntryRequest {
-  return { ids: [] };
-}
-
-export const BatchDeleteEntryRequest: MessageFns<BatchDeleteEntryRequest> = {
   encode(message: BatchDeleteEntryRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.ids) {
       writer.uint32(10).string(v!);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteEntryRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteEntryRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.ids.push(reader.string());
-          continue;
+export const BatchDeleteEntryResponse: MessageFns<BatchDeleteEntryResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteEntryResponse = { results: [] }): BatchDeleteEntryResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchDeleteEntryResponse_Result));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteEntryResponse(): BatchDeleteEntryResponse {
-  return { results: [] };
-}
-
-export const BatchDeleteEntryResponse: MessageFns<BatchDeleteEntryResponse> = {
   encode(message: BatchDeleteEntryResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchDeleteEntryResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteEntryResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteEntryResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchDeleteEntryResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchDeleteEntryResponse_Result: MessageFns<BatchDeleteEntryResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteEntryResponse_Result = { status: undefined, id: "" }): BatchDeleteEntryResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.id = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteEntryResponse_Result(): BatchDeleteEntryResponse_Result {
-  return { status: undefined, id: "" };
-}
-
-export const BatchDeleteEntryResponse_Result: MessageFns<BatchDeleteEntryResponse_Result> = {
   encode(message: BatchDeleteEntryResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -924,119 +651,76 @@ export const BatchDeleteEntryResponse_Result: MessageFns<BatchDeleteEntryRespons
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteEntryResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteEntryResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const GetAuthorizedEntriesRequest: MessageFns<GetAuthorizedEntriesRequest> = {
+  decode(input: Reader | Uint8Array, message: GetAuthorizedEntriesRequest = { outputMask: undefined }): GetAuthorizedEntriesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.id = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetAuthorizedEntriesRequest(): GetAuthorizedEntriesRequest {
-  return { outputMask: undefined };
-}
-
-export const GetAuthorizedEntriesRequest: MessageFns<GetAuthorizedEntriesRequest> = {
   encode(message: GetAuthorizedEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.outputMask !== undefined) {
       EntryMask.encode(message.outputMask, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetAuthorizedEntriesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetAuthorizedEntriesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
+export const GetAuthorizedEntriesResponse: MessageFns<GetAuthorizedEntriesResponse> = {
+  decode(input: Reader | Uint8Array, message: GetAuthorizedEntriesResponse = { entries: [] }): GetAuthorizedEntriesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entries.push(reader.message(Entry));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetAuthorizedEntriesResponse(): GetAuthorizedEntriesResponse {
-  return { entries: [] };
-}
-
-export const GetAuthorizedEntriesResponse: MessageFns<GetAuthorizedEntriesResponse> = {
   encode(message: GetAuthorizedEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entries) {
       Entry.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetAuthorizedEntriesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetAuthorizedEntriesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entries.push(Entry.decode(reader, reader.uint32()));
-          continue;
+export const SyncAuthorizedEntriesRequest: MessageFns<SyncAuthorizedEntriesRequest> = {
+  decode(input: Reader | Uint8Array, message: SyncAuthorizedEntriesRequest = { outputMask: undefined, ids: [] }): SyncAuthorizedEntriesRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.outputMask = reader.message(EntryMask, message.outputMask);
+          break;
         }
+        case 18: {
+          message.ids.push(reader.string());
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSyncAuthorizedEntriesRequest(): SyncAuthorizedEntriesRequest {
-  return { outputMask: undefined, ids: [] };
-}
-
-export const SyncAuthorizedEntriesRequest: MessageFns<SyncAuthorizedEntriesRequest> = {
   encode(message: SyncAuthorizedEntriesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.outputMask !== undefined) {
       EntryMask.encode(message.outputMask, writer.uint32(10).fork()).join();
@@ -1046,45 +730,32 @@ export const SyncAuthorizedEntriesRequest: MessageFns<SyncAuthorizedEntriesReque
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SyncAuthorizedEntriesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSyncAuthorizedEntriesRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.outputMask = EntryMask.decode(reader, reader.uint32());
-          continue;
+export const SyncAuthorizedEntriesResponse: MessageFns<SyncAuthorizedEntriesResponse> = {
+  decode(input: Reader | Uint8Array, message: SyncAuthorizedEntriesResponse = { entryRevisions: [], entries: [], more: false }): SyncAuthorizedEntriesResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entryRevisions.push(reader.message(EntryRevision));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.ids.push(reader.string());
-          continue;
+        case 18: {
+          message.entries.push(reader.message(Entry));
+          break;
         }
+        case 24: {
+          message.more = reader.bool();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseSyncAuthorizedEntriesResponse(): SyncAuthorizedEntriesResponse {
-  return { entryRevisions: [], entries: [], more: false };
-}
-
-export const SyncAuthorizedEntriesResponse: MessageFns<SyncAuthorizedEntriesResponse> = {
   encode(message: SyncAuthorizedEntriesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.entryRevisions) {
       EntryRevision.encode(v!, writer.uint32(10).fork()).join();
@@ -1097,53 +768,32 @@ export const SyncAuthorizedEntriesResponse: MessageFns<SyncAuthorizedEntriesResp
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): SyncAuthorizedEntriesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseSyncAuthorizedEntriesResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entryRevisions.push(EntryRevision.decode(reader, reader.uint32()));
-          continue;
+export const EntryRevision: MessageFns<EntryRevision> = {
+  decode(input: Reader | Uint8Array, message: EntryRevision = { id: "", revisionNumber: 0, createdAt: 0 }): EntryRevision {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.entries.push(Entry.decode(reader, reader.uint32()));
-          continue;
+        case 16: {
+          message.revisionNumber = reader.int64();
+          break;
         }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.more = reader.bool();
-          continue;
+        case 24: {
+          message.createdAt = reader.int64();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseEntryRevision(): EntryRevision {
-  return { id: "", revisionNumber: 0, createdAt: 0 };
-}
-
-export const EntryRevision: MessageFns<EntryRevision> = {
   encode(message: EntryRevision, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== "") {
       writer.uint32(10).string(message.id);
@@ -1156,60 +806,9 @@ export const EntryRevision: MessageFns<EntryRevision> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): EntryRevision {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseEntryRevision();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.revisionNumber = longToNumber(reader.int64());
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.createdAt = longToNumber(reader.int64());
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/api/server/localauthority/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 
 /** The SPIRE API spire.api.server.localauthority.v1. */
 
@@ -151,37 +152,47 @@ export interface AuthorityState {
   upstreamAuthoritySubjectKeyId: string;
 }
 
-function createBaseGetJWTAuthorityStateRequest(): GetJWTAuthorityStateRequest {
-  return {};
-}
-
 export const GetJWTAuthorityStateRequest: MessageFns<GetJWTAuthorityStateRequest> = {
-  encode(_: GetJWTAuthorityStateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetJWTAuthorityStateRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetJWTAuthorityStateRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+  decode(input: Reader | Uint8Array, message: GetJWTAuthorityStateRequest = {  }): GetJWTAuthorityStateRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
+
+  encode(_: GetJWTAuthorityStateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
 };
 
-function createBaseGetJWTAuthorityStateResponse(): GetJWTAuthorityStateResponse {
-  return { active: undefined, prepared: undefined, old: undefined };
-}
-
 export const GetJWTAuthorityStateResponse: MessageFns<GetJWTAuthorityStateResponse> = {
+  decode(input: Reader | Uint8Array, message: GetJWTAuthorityStateResponse = { active: undefined, prepared: undefined, old: undefined }): GetJWTAuthorityStateResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.active = reader.message(AuthorityState, message.active);
+          break;
+        }
+        case 18: {
+          message.prepared = reader.message(AuthorityState, message.prepared);
+          break;
+        }
+        case 26: {
+          message.old = reader.message(AuthorityState, message.old);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: GetJWTAuthorityStateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.active !== undefined) {
       AuthorityState.encode(message.active, writer.uint32(10).fork()).join();
@@ -194,364 +205,234 @@ export const GetJWTAuthorityStateResponse: MessageFns<GetJWTAuthorityStateRespon
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetJWTAuthorityStateResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetJWTAuthorityStateResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.active = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.prepared = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.old = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
+export const PrepareJWTAuthorityRequest: MessageFns<PrepareJWTAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: PrepareJWTAuthorityRequest = {  }): PrepareJWTAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareJWTAuthorityRequest(): PrepareJWTAuthorityRequest {
-  return {};
-}
-
-export const PrepareJWTAuthorityRequest: MessageFns<PrepareJWTAuthorityRequest> = {
   encode(_: PrepareJWTAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareJWTAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareJWTAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const PrepareJWTAuthorityResponse: MessageFns<PrepareJWTAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: PrepareJWTAuthorityResponse = { preparedAuthority: undefined }): PrepareJWTAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.preparedAuthority = reader.message(AuthorityState, message.preparedAuthority);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareJWTAuthorityResponse(): PrepareJWTAuthorityResponse {
-  return { preparedAuthority: undefined };
-}
-
-export const PrepareJWTAuthorityResponse: MessageFns<PrepareJWTAuthorityResponse> = {
   encode(message: PrepareJWTAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.preparedAuthority !== undefined) {
       AuthorityState.encode(message.preparedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareJWTAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareJWTAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.preparedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const ActivateJWTAuthorityRequest: MessageFns<ActivateJWTAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: ActivateJWTAuthorityRequest = { authorityId: "" }): ActivateJWTAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateJWTAuthorityRequest(): ActivateJWTAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const ActivateJWTAuthorityRequest: MessageFns<ActivateJWTAuthorityRequest> = {
   encode(message: ActivateJWTAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateJWTAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateJWTAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const ActivateJWTAuthorityResponse: MessageFns<ActivateJWTAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: ActivateJWTAuthorityResponse = { activatedAuthority: undefined }): ActivateJWTAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.activatedAuthority = reader.message(AuthorityState, message.activatedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateJWTAuthorityResponse(): ActivateJWTAuthorityResponse {
-  return { activatedAuthority: undefined };
-}
-
-export const ActivateJWTAuthorityResponse: MessageFns<ActivateJWTAuthorityResponse> = {
   encode(message: ActivateJWTAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.activatedAuthority !== undefined) {
       AuthorityState.encode(message.activatedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateJWTAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateJWTAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.activatedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const TaintJWTAuthorityRequest: MessageFns<TaintJWTAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: TaintJWTAuthorityRequest = { authorityId: "" }): TaintJWTAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintJWTAuthorityRequest(): TaintJWTAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const TaintJWTAuthorityRequest: MessageFns<TaintJWTAuthorityRequest> = {
   encode(message: TaintJWTAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintJWTAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintJWTAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const TaintJWTAuthorityResponse: MessageFns<TaintJWTAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: TaintJWTAuthorityResponse = { taintedAuthority: undefined }): TaintJWTAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.taintedAuthority = reader.message(AuthorityState, message.taintedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintJWTAuthorityResponse(): TaintJWTAuthorityResponse {
-  return { taintedAuthority: undefined };
-}
-
-export const TaintJWTAuthorityResponse: MessageFns<TaintJWTAuthorityResponse> = {
   encode(message: TaintJWTAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.taintedAuthority !== undefined) {
       AuthorityState.encode(message.taintedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintJWTAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintJWTAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.taintedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const RevokeJWTAuthorityRequest: MessageFns<RevokeJWTAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: RevokeJWTAuthorityRequest = { authorityId: "" }): RevokeJWTAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeJWTAuthorityRequest(): RevokeJWTAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const RevokeJWTAuthorityRequest: MessageFns<RevokeJWTAuthorityRequest> = {
   encode(message: RevokeJWTAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeJWTAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeJWTAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const RevokeJWTAuthorityResponse: MessageFns<RevokeJWTAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: RevokeJWTAuthorityResponse = { revokedAuthority: undefined }): RevokeJWTAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.revokedAuthority = reader.message(AuthorityState, message.revokedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeJWTAuthorityResponse(): RevokeJWTAuthorityResponse {
-  return { revokedAuthority: undefined };
-}
-
-export const RevokeJWTAuthorityResponse: MessageFns<RevokeJWTAuthorityResponse> = {
   encode(message: RevokeJWTAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.revokedAuthority !== undefined) {
       AuthorityState.encode(message.revokedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeJWTAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeJWTAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.revokedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
+export const GetX509AuthorityStateRequest: MessageFns<GetX509AuthorityStateRequest> = {
+  decode(input: Reader | Uint8Array, message: GetX509AuthorityStateRequest = {  }): GetX509AuthorityStateRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetX509AuthorityStateRequest(): GetX509AuthorityStateRequest {
-  return {};
-}
-
-export const GetX509AuthorityStateRequest: MessageFns<GetX509AuthorityStateRequest> = {
   encode(_: GetX509AuthorityStateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetX509AuthorityStateRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetX509AuthorityStateRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const GetX509AuthorityStateResponse: MessageFns<GetX509AuthorityStateResponse> = {
+  decode(input: Reader | Uint8Array, message: GetX509AuthorityStateResponse = { active: undefined, prepared: undefined, old: undefined }): GetX509AuthorityStateResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.active = reader.message(AuthorityState, message.active);
+          break;
+        }
+        case 18: {
+          message.prepared = reader.message(AuthorityState, message.prepared);
+          break;
+        }
+        case 26: {
+          message.old = reader.message(AuthorityState, message.old);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetX509AuthorityStateResponse(): GetX509AuthorityStateResponse {
-  return { active: undefined, prepared: undefined, old: undefined };
-}
-
-export const GetX509AuthorityStateResponse: MessageFns<GetX509AuthorityStateResponse> = {
   encode(message: GetX509AuthorityStateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.active !== undefined) {
       AuthorityState.encode(message.active, writer.uint32(10).fork()).join();
@@ -564,512 +445,330 @@ export const GetX509AuthorityStateResponse: MessageFns<GetX509AuthorityStateResp
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetX509AuthorityStateResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetX509AuthorityStateResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.active = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.prepared = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.old = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
+export const PrepareX509AuthorityRequest: MessageFns<PrepareX509AuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: PrepareX509AuthorityRequest = {  }): PrepareX509AuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareX509AuthorityRequest(): PrepareX509AuthorityRequest {
-  return {};
-}
-
-export const PrepareX509AuthorityRequest: MessageFns<PrepareX509AuthorityRequest> = {
   encode(_: PrepareX509AuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareX509AuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareX509AuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const PrepareX509AuthorityResponse: MessageFns<PrepareX509AuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: PrepareX509AuthorityResponse = { preparedAuthority: undefined }): PrepareX509AuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.preparedAuthority = reader.message(AuthorityState, message.preparedAuthority);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareX509AuthorityResponse(): PrepareX509AuthorityResponse {
-  return { preparedAuthority: undefined };
-}
-
-export const PrepareX509AuthorityResponse: MessageFns<PrepareX509AuthorityResponse> = {
   encode(message: PrepareX509AuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.preparedAuthority !== undefined) {
       AuthorityState.encode(message.preparedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareX509AuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareX509AuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.preparedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const ActivateX509AuthorityRequest: MessageFns<ActivateX509AuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: ActivateX509AuthorityRequest = { authorityId: "" }): ActivateX509AuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateX509AuthorityRequest(): ActivateX509AuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const ActivateX509AuthorityRequest: MessageFns<ActivateX509AuthorityRequest> = {
   encode(message: ActivateX509AuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateX509AuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateX509AuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const ActivateX509AuthorityResponse: MessageFns<ActivateX509AuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: ActivateX509AuthorityResponse = { activatedAuthority: undefined }): ActivateX509AuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.activatedAuthority = reader.message(AuthorityState, message.activatedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateX509AuthorityResponse(): ActivateX509AuthorityResponse {
-  return { activatedAuthority: undefined };
-}
-
-export const ActivateX509AuthorityResponse: MessageFns<ActivateX509AuthorityResponse> = {
   encode(message: ActivateX509AuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.activatedAuthority !== undefined) {
       AuthorityState.encode(message.activatedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateX509AuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateX509AuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.activatedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const TaintX509AuthorityRequest: MessageFns<TaintX509AuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: TaintX509AuthorityRequest = { authorityId: "" }): TaintX509AuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintX509AuthorityRequest(): TaintX509AuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const TaintX509AuthorityRequest: MessageFns<TaintX509AuthorityRequest> = {
   encode(message: TaintX509AuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintX509AuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintX509AuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const TaintX509AuthorityResponse: MessageFns<TaintX509AuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: TaintX509AuthorityResponse = { taintedAuthority: undefined }): TaintX509AuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.taintedAuthority = reader.message(AuthorityState, message.taintedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintX509AuthorityResponse(): TaintX509AuthorityResponse {
-  return { taintedAuthority: undefined };
-}
-
-export const TaintX509AuthorityResponse: MessageFns<TaintX509AuthorityResponse> = {
   encode(message: TaintX509AuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.taintedAuthority !== undefined) {
       AuthorityState.encode(message.taintedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintX509AuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintX509AuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.taintedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const TaintX509UpstreamAuthorityRequest: MessageFns<TaintX509UpstreamAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: TaintX509UpstreamAuthorityRequest = { subjectKeyId: "" }): TaintX509UpstreamAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.subjectKeyId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintX509UpstreamAuthorityRequest(): TaintX509UpstreamAuthorityRequest {
-  return { subjectKeyId: "" };
-}
-
-export const TaintX509UpstreamAuthorityRequest: MessageFns<TaintX509UpstreamAuthorityRequest> = {
   encode(message: TaintX509UpstreamAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subjectKeyId !== "") {
       writer.uint32(10).string(message.subjectKeyId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintX509UpstreamAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintX509UpstreamAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.subjectKeyId = reader.string();
-          continue;
+export const TaintX509UpstreamAuthorityResponse: MessageFns<TaintX509UpstreamAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: TaintX509UpstreamAuthorityResponse = { upstreamAuthoritySubjectKeyId: "" }): TaintX509UpstreamAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.upstreamAuthoritySubjectKeyId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintX509UpstreamAuthorityResponse(): TaintX509UpstreamAuthorityResponse {
-  return { upstreamAuthoritySubjectKeyId: "" };
-}
-
-export const TaintX509UpstreamAuthorityResponse: MessageFns<TaintX509UpstreamAuthorityResponse> = {
   encode(message: TaintX509UpstreamAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.upstreamAuthoritySubjectKeyId !== "") {
       writer.uint32(10).string(message.upstreamAuthoritySubjectKeyId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintX509UpstreamAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintX509UpstreamAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.upstreamAuthoritySubjectKeyId = reader.string();
-          continue;
+export const RevokeX509UpstreamAuthorityRequest: MessageFns<RevokeX509UpstreamAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: RevokeX509UpstreamAuthorityRequest = { subjectKeyId: "" }): RevokeX509UpstreamAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.subjectKeyId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeX509UpstreamAuthorityRequest(): RevokeX509UpstreamAuthorityRequest {
-  return { subjectKeyId: "" };
-}
-
-export const RevokeX509UpstreamAuthorityRequest: MessageFns<RevokeX509UpstreamAuthorityRequest> = {
   encode(message: RevokeX509UpstreamAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.subjectKeyId !== "") {
       writer.uint32(10).string(message.subjectKeyId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeX509UpstreamAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeX509UpstreamAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.subjectKeyId = reader.string();
-          continue;
+export const RevokeX509UpstreamAuthorityResponse: MessageFns<RevokeX509UpstreamAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: RevokeX509UpstreamAuthorityResponse = { upstreamAuthoritySubjectKeyId: "" }): RevokeX509UpstreamAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.upstreamAuthoritySubjectKeyId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeX509UpstreamAuthorityResponse(): RevokeX509UpstreamAuthorityResponse {
-  return { upstreamAuthoritySubjectKeyId: "" };
-}
-
-export const RevokeX509UpstreamAuthorityResponse: MessageFns<RevokeX509UpstreamAuthorityResponse> = {
   encode(message: RevokeX509UpstreamAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.upstreamAuthoritySubjectKeyId !== "") {
       writer.uint32(10).string(message.upstreamAuthoritySubjectKeyId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeX509UpstreamAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeX509UpstreamAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.upstreamAuthoritySubjectKeyId = reader.string();
-          continue;
+export const RevokeX509AuthorityRequest: MessageFns<RevokeX509AuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: RevokeX509AuthorityRequest = { authorityId: "" }): RevokeX509AuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeX509AuthorityRequest(): RevokeX509AuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const RevokeX509AuthorityRequest: MessageFns<RevokeX509AuthorityRequest> = {
   encode(message: RevokeX509AuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeX509AuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeX509AuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const RevokeX509AuthorityResponse: MessageFns<RevokeX509AuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: RevokeX509AuthorityResponse = { revokedAuthority: undefined }): RevokeX509AuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.revokedAuthority = reader.message(AuthorityState, message.revokedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeX509AuthorityResponse(): RevokeX509AuthorityResponse {
-  return { revokedAuthority: undefined };
-}
-
-export const RevokeX509AuthorityResponse: MessageFns<RevokeX509AuthorityResponse> = {
   encode(message: RevokeX509AuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.revokedAuthority !== undefined) {
       AuthorityState.encode(message.revokedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeX509AuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeX509AuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.revokedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
+export const GetWITAuthorityStateRequest: MessageFns<GetWITAuthorityStateRequest> = {
+  decode(input: Reader | Uint8Array, message: GetWITAuthorityStateRequest = {  }): GetWITAuthorityStateRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetWITAuthorityStateRequest(): GetWITAuthorityStateRequest {
-  return {};
-}
-
-export const GetWITAuthorityStateRequest: MessageFns<GetWITAuthorityStateRequest> = {
   encode(_: GetWITAuthorityStateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetWITAuthorityStateRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetWITAuthorityStateRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const GetWITAuthorityStateResponse: MessageFns<GetWITAuthorityStateResponse> = {
+  decode(input: Reader | Uint8Array, message: GetWITAuthorityStateResponse = { active: undefined, prepared: undefined, old: undefined }): GetWITAuthorityStateResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.active = reader.message(AuthorityState, message.active);
+          break;
+        }
+        case 18: {
+          message.prepared = reader.message(AuthorityState, message.prepared);
+          break;
+        }
+        case 26: {
+          message.old = reader.message(AuthorityState, message.old);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetWITAuthorityStateResponse(): GetWITAuthorityStateResponse {
-  return { active: undefined, prepared: undefined, old: undefined };
-}
-
-export const GetWITAuthorityStateResponse: MessageFns<GetWITAuthorityStateResponse> = {
   encode(message: GetWITAuthorityStateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.active !== undefined) {
       AuthorityState.encode(message.active, writer.uint32(10).fork()).join();
@@ -1082,338 +781,217 @@ export const GetWITAuthorityStateResponse: MessageFns<GetWITAuthorityStateRespon
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetWITAuthorityStateResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetWITAuthorityStateResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.active = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.prepared = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.old = AuthorityState.decode(reader, reader.uint32());
-          continue;
-        }
+export const PrepareWITAuthorityRequest: MessageFns<PrepareWITAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: PrepareWITAuthorityRequest = {  }): PrepareWITAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareWITAuthorityRequest(): PrepareWITAuthorityRequest {
-  return {};
-}
-
-export const PrepareWITAuthorityRequest: MessageFns<PrepareWITAuthorityRequest> = {
   encode(_: PrepareWITAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareWITAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareWITAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
+export const PrepareWITAuthorityResponse: MessageFns<PrepareWITAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: PrepareWITAuthorityResponse = { preparedAuthority: undefined }): PrepareWITAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.preparedAuthority = reader.message(AuthorityState, message.preparedAuthority);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBasePrepareWITAuthorityResponse(): PrepareWITAuthorityResponse {
-  return { preparedAuthority: undefined };
-}
-
-export const PrepareWITAuthorityResponse: MessageFns<PrepareWITAuthorityResponse> = {
   encode(message: PrepareWITAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.preparedAuthority !== undefined) {
       AuthorityState.encode(message.preparedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PrepareWITAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBasePrepareWITAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.preparedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const ActivateWITAuthorityRequest: MessageFns<ActivateWITAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: ActivateWITAuthorityRequest = { authorityId: "" }): ActivateWITAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateWITAuthorityRequest(): ActivateWITAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const ActivateWITAuthorityRequest: MessageFns<ActivateWITAuthorityRequest> = {
   encode(message: ActivateWITAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateWITAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateWITAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const ActivateWITAuthorityResponse: MessageFns<ActivateWITAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: ActivateWITAuthorityResponse = { activatedAuthority: undefined }): ActivateWITAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.activatedAuthority = reader.message(AuthorityState, message.activatedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseActivateWITAuthorityResponse(): ActivateWITAuthorityResponse {
-  return { activatedAuthority: undefined };
-}
-
-export const ActivateWITAuthorityResponse: MessageFns<ActivateWITAuthorityResponse> = {
   encode(message: ActivateWITAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.activatedAuthority !== undefined) {
       AuthorityState.encode(message.activatedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ActivateWITAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseActivateWITAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.activatedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const TaintWITAuthorityRequest: MessageFns<TaintWITAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: TaintWITAuthorityRequest = { authorityId: "" }): TaintWITAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintWITAuthorityRequest(): TaintWITAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const TaintWITAuthorityRequest: MessageFns<TaintWITAuthorityRequest> = {
   encode(message: TaintWITAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintWITAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintWITAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const TaintWITAuthorityResponse: MessageFns<TaintWITAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: TaintWITAuthorityResponse = { taintedAuthority: undefined }): TaintWITAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.taintedAuthority = reader.message(AuthorityState, message.taintedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseTaintWITAuthorityResponse(): TaintWITAuthorityResponse {
-  return { taintedAuthority: undefined };
-}
-
-export const TaintWITAuthorityResponse: MessageFns<TaintWITAuthorityResponse> = {
   encode(message: TaintWITAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.taintedAuthority !== undefined) {
       AuthorityState.encode(message.taintedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): TaintWITAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseTaintWITAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.taintedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const RevokeWITAuthorityRequest: MessageFns<RevokeWITAuthorityRequest> = {
+  decode(input: Reader | Uint8Array, message: RevokeWITAuthorityRequest = { authorityId: "" }): RevokeWITAuthorityRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeWITAuthorityRequest(): RevokeWITAuthorityRequest {
-  return { authorityId: "" };
-}
-
-export const RevokeWITAuthorityRequest: MessageFns<RevokeWITAuthorityRequest> = {
   encode(message: RevokeWITAuthorityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeWITAuthorityRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeWITAuthorityRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
+export const RevokeWITAuthorityResponse: MessageFns<RevokeWITAuthorityResponse> = {
+  decode(input: Reader | Uint8Array, message: RevokeWITAuthorityResponse = { revokedAuthority: undefined }): RevokeWITAuthorityResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.revokedAuthority = reader.message(AuthorityState, message.revokedAuthority);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRevokeWITAuthorityResponse(): RevokeWITAuthorityResponse {
-  return { revokedAuthority: undefined };
-}
-
-export const RevokeWITAuthorityResponse: MessageFns<RevokeWITAuthorityResponse> = {
   encode(message: RevokeWITAuthorityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.revokedAuthority !== undefined) {
       AuthorityState.encode(message.revokedAuthority, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): RevokeWITAuthorityResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRevokeWITAuthorityResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.revokedAuthority = AuthorityState.decode(reader, reader.uint32());
-          continue;
+export const AuthorityState: MessageFns<AuthorityState> = {
+  decode(input: Reader | Uint8Array, message: AuthorityState = { authorityId: "", expiresAt: 0, upstreamAuthoritySubjectKeyId: "" }): AuthorityState {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.authorityId = reader.string();
+          break;
         }
+        case 16: {
+          message.expiresAt = reader.int64();
+          break;
+        }
+        case 26: {
+          message.upstreamAuthoritySubjectKeyId = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseAuthorityState(): AuthorityState {
-  return { authorityId: "", expiresAt: 0, upstreamAuthoritySubjectKeyId: "" };
-}
-
-export const AuthorityState: MessageFns<AuthorityState> = {
   encode(message: AuthorityState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.authorityId !== "") {
       writer.uint32(10).string(message.authorityId);
@@ -1426,60 +1004,9 @@ export const AuthorityState: MessageFns<AuthorityState> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): AuthorityState {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseAuthorityState();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.authorityId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.expiresAt = longToNumber(reader.int64());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.upstreamAuthoritySubjectKeyId = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
-function longToNumber(int64: { toString(): string }): number {
-  const num = globalThis.Number(int64.toString());
-  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
-  }
-  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
-    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
-  }
-  return num;
-}
-
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

@@ -5,7 +5,8 @@
 // source: spire/api/server/svid/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { NO_BYTES, Reader } from "../../../../reader.ts";
 import { JWTSVID, SPIFFEID, Status, WITSVID, X509SVID } from "../../types.ts";
 
 /** The SPIRE API spire.api.server.svid.v1. */
@@ -96,11 +97,26 @@ export interface NewWITSVIDParams {
   signingAlgorithm: string;
 }
 
-function createBaseMintX509SVIDRequest(): MintX509SVIDRequest {
-  return { csr: new Uint8Array(0), ttl: 0 };
-}
-
 export const MintX509SVIDRequest: MessageFns<MintX509SVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: MintX509SVIDRequest = { csr: NO_BYTES, ttl: 0 }): MintX509SVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.csr = reader.bytes();
+          break;
+        }
+        case 16: {
+          message.ttl = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: MintX509SVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.csr.length !== 0) {
       writer.uint32(10).bytes(message.csr);
@@ -110,82 +126,60 @@ export const MintX509SVIDRequest: MessageFns<MintX509SVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintX509SVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintX509SVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.csr = reader.bytes();
-          continue;
+export const MintX509SVIDResponse: MessageFns<MintX509SVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: MintX509SVIDResponse = { svid: undefined }): MintX509SVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(X509SVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.ttl = reader.int32();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseMintX509SVIDResponse(): MintX509SVIDResponse {
-  return { svid: undefined };
-}
-
-export const MintX509SVIDResponse: MessageFns<MintX509SVIDResponse> = {
   encode(message: MintX509SVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       X509SVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintX509SVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintX509SVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+export const MintWITSVIDRequest: MessageFns<MintWITSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: MintWITSVIDRequest = { id: undefined, publicKey: NO_BYTES, ttl: 0, signingAlgorithm: "" }): MintWITSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
+        case 18: {
+          message.publicKey = reader.bytes();
+          break;
+        }
+        case 24: {
+          message.ttl = reader.int32();
+          break;
+        }
+        case 34: {
+          message.signingAlgorithm = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseMintWITSVIDRequest(): MintWITSVIDRequest {
-  return { id: undefined, publicKey: new Uint8Array(0), ttl: 0, signingAlgorithm: "" };
-}
-
-export const MintWITSVIDRequest: MessageFns<MintWITSVIDRequest> = {
   encode(message: MintWITSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
@@ -201,98 +195,56 @@ export const MintWITSVIDRequest: MessageFns<MintWITSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintWITSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintWITSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const MintWITSVIDResponse: MessageFns<MintWITSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: MintWITSVIDResponse = { svid: undefined }): MintWITSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(WITSVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.publicKey = reader.bytes();
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.ttl = reader.int32();
-          continue;
-        }
-        case 4: {
-          if (tag !== 34) {
-            break;
-          }
-
-          message.signingAlgorithm = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseMintWITSVIDResponse(): MintWITSVIDResponse {
-  return { svid: undefined };
-}
-
-export const MintWITSVIDResponse: MessageFns<MintWITSVIDResponse> = {
   encode(message: MintWITSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       WITSVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintWITSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintWITSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = WITSVID.decode(reader, reader.uint32());
-          continue;
+export const MintJWTSVIDRequest: MessageFns<MintJWTSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: MintJWTSVIDRequest = { id: undefined, audience: [], ttl: 0 }): MintJWTSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.id = reader.message(SPIFFEID, message.id);
+          break;
         }
+        case 18: {
+          message.audience.push(reader.string());
+          break;
+        }
+        case 24: {
+          message.ttl = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseMintJWTSVIDRequest(): MintJWTSVIDRequest {
-  return { id: undefined, audience: [], ttl: 0 };
-}
-
-export const MintJWTSVIDRequest: MessageFns<MintJWTSVIDRequest> = {
   encode(message: MintJWTSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.id !== undefined) {
       SPIFFEID.encode(message.id, writer.uint32(10).fork()).join();
@@ -305,164 +257,100 @@ export const MintJWTSVIDRequest: MessageFns<MintJWTSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintJWTSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintJWTSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.id = SPIFFEID.decode(reader, reader.uint32());
-          continue;
+export const MintJWTSVIDResponse: MessageFns<MintJWTSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: MintJWTSVIDResponse = { svid: undefined }): MintJWTSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(JWTSVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
-        }
-        case 3: {
-          if (tag !== 24) {
-            break;
-          }
-
-          message.ttl = reader.int32();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseMintJWTSVIDResponse(): MintJWTSVIDResponse {
-  return { svid: undefined };
-}
-
-export const MintJWTSVIDResponse: MessageFns<MintJWTSVIDResponse> = {
   encode(message: MintJWTSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       JWTSVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): MintJWTSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseMintJWTSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = JWTSVID.decode(reader, reader.uint32());
-          continue;
+export const BatchNewX509SVIDRequest: MessageFns<BatchNewX509SVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchNewX509SVIDRequest = { params: [] }): BatchNewX509SVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.params.push(reader.message(NewX509SVIDParams));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewX509SVIDRequest(): BatchNewX509SVIDRequest {
-  return { params: [] };
-}
-
-export const BatchNewX509SVIDRequest: MessageFns<BatchNewX509SVIDRequest> = {
   encode(message: BatchNewX509SVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.params) {
       NewX509SVIDParams.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewX509SVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewX509SVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.params.push(NewX509SVIDParams.decode(reader, reader.uint32()));
-          continue;
+export const BatchNewX509SVIDResponse: MessageFns<BatchNewX509SVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchNewX509SVIDResponse = { results: [] }): BatchNewX509SVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchNewX509SVIDResponse_Result));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewX509SVIDResponse(): BatchNewX509SVIDResponse {
-  return { results: [] };
-}
-
-export const BatchNewX509SVIDResponse: MessageFns<BatchNewX509SVIDResponse> = {
   encode(message: BatchNewX509SVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchNewX509SVIDResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewX509SVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewX509SVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchNewX509SVIDResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchNewX509SVIDResponse_Result: MessageFns<BatchNewX509SVIDResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchNewX509SVIDResponse_Result = { status: undefined, svid: undefined }): BatchNewX509SVIDResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.svid = reader.message(X509SVID, message.svid);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewX509SVIDResponse_Result(): BatchNewX509SVIDResponse_Result {
-  return { status: undefined, svid: undefined };
-}
-
-export const BatchNewX509SVIDResponse_Result: MessageFns<BatchNewX509SVIDResponse_Result> = {
   encode(message: BatchNewX509SVIDResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -472,45 +360,28 @@ export const BatchNewX509SVIDResponse_Result: MessageFns<BatchNewX509SVIDRespons
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewX509SVIDResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewX509SVIDResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const NewJWTSVIDRequest: MessageFns<NewJWTSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: NewJWTSVIDRequest = { entryId: "", audience: [] }): NewJWTSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entryId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.svid = X509SVID.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.audience.push(reader.string());
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewJWTSVIDRequest(): NewJWTSVIDRequest {
-  return { entryId: "", audience: [] };
-}
-
-export const NewJWTSVIDRequest: MessageFns<NewJWTSVIDRequest> = {
   encode(message: NewJWTSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.entryId !== "") {
       writer.uint32(10).string(message.entryId);
@@ -520,119 +391,76 @@ export const NewJWTSVIDRequest: MessageFns<NewJWTSVIDRequest> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): NewJWTSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewJWTSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entryId = reader.string();
-          continue;
+export const BatchNewWITSVIDRequest: MessageFns<BatchNewWITSVIDRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchNewWITSVIDRequest = { params: [] }): BatchNewWITSVIDRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.params.push(reader.message(NewWITSVIDParams));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.audience.push(reader.string());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewWITSVIDRequest(): BatchNewWITSVIDRequest {
-  return { params: [] };
-}
-
-export const BatchNewWITSVIDRequest: MessageFns<BatchNewWITSVIDRequest> = {
   encode(message: BatchNewWITSVIDRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.params) {
       NewWITSVIDParams.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewWITSVIDRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewWITSVIDRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.params.push(NewWITSVIDParams.decode(reader, reader.uint32()));
-          continue;
+export const BatchNewWITSVIDResponse: MessageFns<BatchNewWITSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchNewWITSVIDResponse = { results: [] }): BatchNewWITSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchNewWITSVIDResponse_Result));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewWITSVIDResponse(): BatchNewWITSVIDResponse {
-  return { results: [] };
-}
-
-export const BatchNewWITSVIDResponse: MessageFns<BatchNewWITSVIDResponse> = {
   encode(message: BatchNewWITSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchNewWITSVIDResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewWITSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewWITSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchNewWITSVIDResponse_Result.decode(reader, reader.uint32()));
-          continue;
+export const BatchNewWITSVIDResponse_Result: MessageFns<BatchNewWITSVIDResponse_Result> = {
+  decode(input: Reader | Uint8Array, message: BatchNewWITSVIDResponse_Result = { status: undefined, svid: undefined }): BatchNewWITSVIDResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
         }
+        case 18: {
+          message.svid = reader.message(WITSVID, message.svid);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchNewWITSVIDResponse_Result(): BatchNewWITSVIDResponse_Result {
-  return { status: undefined, svid: undefined };
-}
-
-export const BatchNewWITSVIDResponse_Result: MessageFns<BatchNewWITSVIDResponse_Result> = {
   encode(message: BatchNewWITSVIDResponse_Result, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(10).fork()).join();
@@ -642,82 +470,52 @@ export const BatchNewWITSVIDResponse_Result: MessageFns<BatchNewWITSVIDResponse_
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchNewWITSVIDResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchNewWITSVIDResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const NewJWTSVIDResponse: MessageFns<NewJWTSVIDResponse> = {
+  decode(input: Reader | Uint8Array, message: NewJWTSVIDResponse = { svid: undefined }): NewJWTSVIDResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.svid = reader.message(JWTSVID, message.svid);
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.svid = WITSVID.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewJWTSVIDResponse(): NewJWTSVIDResponse {
-  return { svid: undefined };
-}
-
-export const NewJWTSVIDResponse: MessageFns<NewJWTSVIDResponse> = {
   encode(message: NewJWTSVIDResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.svid !== undefined) {
       JWTSVID.encode(message.svid, writer.uint32(10).fork()).join();
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): NewJWTSVIDResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewJWTSVIDResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.svid = JWTSVID.decode(reader, reader.uint32());
-          continue;
+export const NewDownstreamX509CARequest: MessageFns<NewDownstreamX509CARequest> = {
+  decode(input: Reader | Uint8Array, message: NewDownstreamX509CARequest = { csr: NO_BYTES, preferredTtl: 0 }): NewDownstreamX509CARequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.csr = reader.bytes();
+          break;
         }
+        case 16: {
+          message.preferredTtl = reader.int32();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewDownstreamX509CARequest(): NewDownstreamX509CARequest {
-  return { csr: new Uint8Array(0), preferredTtl: 0 };
-}
-
-export const NewDownstreamX509CARequest: MessageFns<NewDownstreamX509CARequest> = {
   encode(message: NewDownstreamX509CARequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.csr.length !== 0) {
       writer.uint32(10).bytes(message.csr);
@@ -727,45 +525,28 @@ export const NewDownstreamX509CARequest: MessageFns<NewDownstreamX509CARequest> 
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): NewDownstreamX509CARequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewDownstreamX509CARequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.csr = reader.bytes();
-          continue;
+export const NewDownstreamX509CAResponse: MessageFns<NewDownstreamX509CAResponse> = {
+  decode(input: Reader | Uint8Array, message: NewDownstreamX509CAResponse = { caCertChain: [], x509Authorities: [] }): NewDownstreamX509CAResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.caCertChain.push(reader.bytes());
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.preferredTtl = reader.int32();
-          continue;
+        case 18: {
+          message.x509Authorities.push(reader.bytes());
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewDownstreamX509CAResponse(): NewDownstreamX509CAResponse {
-  return { caCertChain: [], x509Authorities: [] };
-}
-
-export const NewDownstreamX509CAResponse: MessageFns<NewDownstreamX509CAResponse> = {
   encode(message: NewDownstreamX509CAResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.caCertChain) {
       writer.uint32(10).bytes(v!);
@@ -775,45 +556,28 @@ export const NewDownstreamX509CAResponse: MessageFns<NewDownstreamX509CAResponse
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): NewDownstreamX509CAResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewDownstreamX509CAResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.caCertChain.push(reader.bytes());
-          continue;
+export const NewX509SVIDParams: MessageFns<NewX509SVIDParams> = {
+  decode(input: Reader | Uint8Array, message: NewX509SVIDParams = { entryId: "", csr: NO_BYTES }): NewX509SVIDParams {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.entryId = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.x509Authorities.push(reader.bytes());
-          continue;
+        case 18: {
+          message.csr = reader.bytes();
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewX509SVIDParams(): NewX509SVIDParams {
-  return { entryId: "", csr: new Uint8Array(0) };
-}
-
-export const NewX509SVIDParams: MessageFns<NewX509SVIDParams> = {
   encode(message: NewX509SVIDParams, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.entryId !== "") {
       writer.uint32(10).string(message.entryId);
@@ -823,45 +587,32 @@ export const NewX509SVIDParams: MessageFns<NewX509SVIDParams> = {
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): NewX509SVIDParams {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewX509SVIDParams();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
+export const NewWITSVIDParams: MessageFns<NewWITSVIDParams> = {
+  decode(input: Reader | Uint8Array, message: NewWITSVIDParams = { entryId: "", publicKey: NO_BYTES, signingAlgorithm: "" }): NewWITSVIDParams {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.entryId = reader.string();
-          continue;
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.csr = reader.bytes();
-          continue;
+        case 18: {
+          message.publicKey = reader.bytes();
+          break;
         }
+        case 26: {
+          message.signingAlgorithm = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseNewWITSVIDParams(): NewWITSVIDParams {
-  return { entryId: "", publicKey: new Uint8Array(0), signingAlgorithm: "" };
-}
-
-export const NewWITSVIDParams: MessageFns<NewWITSVIDParams> = {
   encode(message: NewWITSVIDParams, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.entryId !== "") {
       writer.uint32(10).string(message.entryId);
@@ -874,49 +625,9 @@ export const NewWITSVIDParams: MessageFns<NewWITSVIDParams> = {
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): NewWITSVIDParams {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseNewWITSVIDParams();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.entryId = reader.string();
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.publicKey = reader.bytes();
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.signingAlgorithm = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }

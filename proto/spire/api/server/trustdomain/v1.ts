@@ -5,7 +5,8 @@
 // source: spire/api/server/trustdomain/v1.proto
 
 /* eslint-disable */
-import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Reader } from "../../../../reader.ts";
 import { FederationRelationship, FederationRelationshipMask, Status } from "../../types.ts";
 
 /** The SPIRE API spire.api.server.trustdomain.v1. */
@@ -72,11 +73,30 @@ export interface RefreshBundleRequest {
   trustDomain: string;
 }
 
-function createBaseListFederationRelationshipsRequest(): ListFederationRelationshipsRequest {
-  return { outputMask: undefined, pageSize: 0, pageToken: "" };
-}
-
 export const ListFederationRelationshipsRequest: MessageFns<ListFederationRelationshipsRequest> = {
+  decode(input: Reader | Uint8Array, message: ListFederationRelationshipsRequest = { outputMask: undefined, pageSize: 0, pageToken: "" }): ListFederationRelationshipsRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.outputMask = reader.message(FederationRelationshipMask, message.outputMask);
+          break;
+        }
+        case 16: {
+          message.pageSize = reader.int32();
+          break;
+        }
+        case 26: {
+          message.pageToken = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(message: ListFederationRelationshipsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.outputMask !== undefined) {
       FederationRelationshipMask.encode(message.outputMask, writer.uint32(10).fork()).join();
@@ -89,53 +109,28 @@ export const ListFederationRelationshipsRequest: MessageFns<ListFederationRelati
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListFederationRelationshipsRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListFederationRelationshipsRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.outputMask = FederationRelationshipMask.decode(reader, reader.uint32());
-          continue;
+export const ListFederationRelationshipsResponse: MessageFns<ListFederationRelationshipsResponse> = {
+  decode(input: Reader | Uint8Array, message: ListFederationRelationshipsResponse = { federationRelationships: [], nextPageToken: "" }): ListFederationRelationshipsResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.federationRelationships.push(reader.message(FederationRelationship));
+          break;
         }
-        case 2: {
-          if (tag !== 16) {
-            break;
-          }
-
-          message.pageSize = reader.int32();
-          continue;
+        case 18: {
+          message.nextPageToken = reader.string();
+          break;
         }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.pageToken = reader.string();
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseListFederationRelationshipsResponse(): ListFederationRelationshipsResponse {
-  return { federationRelationships: [], nextPageToken: "" };
-}
-
-export const ListFederationRelationshipsResponse: MessageFns<ListFederationRelationshipsResponse> = {
   encode(message: ListFederationRelationshipsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.federationRelationships) {
       FederationRelationship.encode(v!, writer.uint32(10).fork()).join();
@@ -145,45 +140,28 @@ export const ListFederationRelationshipsResponse: MessageFns<ListFederationRelat
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): ListFederationRelationshipsResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseListFederationRelationshipsResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.federationRelationships.push(FederationRelationship.decode(reader, reader.uint32()));
-          continue;
+export const GetFederationRelationshipRequest: MessageFns<GetFederationRelationshipRequest> = {
+  decode(input: Reader | Uint8Array, message: GetFederationRelationshipRequest = { trustDomain: "", outputMask: undefined }): GetFederationRelationshipRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomain = reader.string();
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.nextPageToken = reader.string();
-          continue;
+        case 18: {
+          message.outputMask = reader.message(FederationRelationshipMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseGetFederationRelationshipRequest(): GetFederationRelationshipRequest {
-  return { trustDomain: "", outputMask: undefined };
-}
-
-export const GetFederationRelationshipRequest: MessageFns<GetFederationRelationshipRequest> = {
   encode(message: GetFederationRelationshipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
@@ -193,45 +171,28 @@ export const GetFederationRelationshipRequest: MessageFns<GetFederationRelations
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): GetFederationRelationshipRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseGetFederationRelationshipRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
+export const BatchCreateFederationRelationshipRequest: MessageFns<BatchCreateFederationRelationshipRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederationRelationshipRequest = { federationRelationships: [], outputMask: undefined }): BatchCreateFederationRelationshipRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.federationRelationships.push(reader.message(FederationRelationship));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = FederationRelationshipMask.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.outputMask = reader.message(FederationRelationshipMask, message.outputMask);
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateFederationRelationshipRequest(): BatchCreateFederationRelationshipRequest {
-  return { federationRelationships: [], outputMask: undefined };
-}
-
-export const BatchCreateFederationRelationshipRequest: MessageFns<BatchCreateFederationRelationshipRequest> = {
   encode(message: BatchCreateFederationRelationshipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.federationRelationships) {
       FederationRelationship.encode(v!, writer.uint32(10).fork()).join();
@@ -241,84 +202,54 @@ export const BatchCreateFederationRelationshipRequest: MessageFns<BatchCreateFed
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederationRelationshipRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederationRelationshipRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.federationRelationships.push(FederationRelationship.decode(reader, reader.uint32()));
-          continue;
+export const BatchCreateFederationRelationshipResponse: MessageFns<BatchCreateFederationRelationshipResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederationRelationshipResponse = { results: [] }): BatchCreateFederationRelationshipResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchCreateFederationRelationshipResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.outputMask = FederationRelationshipMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchCreateFederationRelationshipResponse(): BatchCreateFederationRelationshipResponse {
-  return { results: [] };
-}
-
-export const BatchCreateFederationRelationshipResponse: MessageFns<BatchCreateFederationRelationshipResponse> = {
   encode(message: BatchCreateFederationRelationshipResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchCreateFederationRelationshipResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederationRelationshipResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederationRelationshipResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchCreateFederationRelationshipResponse_Result.decode(reader, reader.uint32()));
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseBatchCreateFederationRelationshipResponse_Result(): BatchCreateFederationRelationshipResponse_Result {
-  return { status: undefined, federationRelationship: undefined };
-}
 
 export const BatchCreateFederationRelationshipResponse_Result: MessageFns<
   BatchCreateFederationRelationshipResponse_Result
 > = {
+  decode(input: Reader | Uint8Array, message: BatchCreateFederationRelationshipResponse_Result = { status: undefined, federationRelationship: undefined }): BatchCreateFederationRelationshipResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
+        }
+        case 18: {
+          message.federationRelationship = reader.message(FederationRelationship, message.federationRelationship);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: BatchCreateFederationRelationshipResponse_Result,
     writer: BinaryWriter = new BinaryWriter(),
@@ -331,45 +262,32 @@ export const BatchCreateFederationRelationshipResponse_Result: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchCreateFederationRelationshipResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchCreateFederationRelationshipResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchUpdateFederationRelationshipRequest: MessageFns<BatchUpdateFederationRelationshipRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederationRelationshipRequest = { federationRelationships: [], inputMask: undefined, outputMask: undefined }): BatchUpdateFederationRelationshipRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.federationRelationships.push(reader.message(FederationRelationship));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.federationRelationship = FederationRelationship.decode(reader, reader.uint32());
-          continue;
+        case 18: {
+          message.inputMask = reader.message(FederationRelationshipMask, message.inputMask);
+          break;
         }
+        case 26: {
+          message.outputMask = reader.message(FederationRelationshipMask, message.outputMask);
+          break;
+        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateFederationRelationshipRequest(): BatchUpdateFederationRelationshipRequest {
-  return { federationRelationships: [], inputMask: undefined, outputMask: undefined };
-}
-
-export const BatchUpdateFederationRelationshipRequest: MessageFns<BatchUpdateFederationRelationshipRequest> = {
   encode(message: BatchUpdateFederationRelationshipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.federationRelationships) {
       FederationRelationship.encode(v!, writer.uint32(10).fork()).join();
@@ -382,92 +300,54 @@ export const BatchUpdateFederationRelationshipRequest: MessageFns<BatchUpdateFed
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederationRelationshipRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederationRelationshipRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.federationRelationships.push(FederationRelationship.decode(reader, reader.uint32()));
-          continue;
+export const BatchUpdateFederationRelationshipResponse: MessageFns<BatchUpdateFederationRelationshipResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederationRelationshipResponse = { results: [] }): BatchUpdateFederationRelationshipResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchUpdateFederationRelationshipResponse_Result));
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.inputMask = FederationRelationshipMask.decode(reader, reader.uint32());
-          continue;
-        }
-        case 3: {
-          if (tag !== 26) {
-            break;
-          }
-
-          message.outputMask = FederationRelationshipMask.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchUpdateFederationRelationshipResponse(): BatchUpdateFederationRelationshipResponse {
-  return { results: [] };
-}
-
-export const BatchUpdateFederationRelationshipResponse: MessageFns<BatchUpdateFederationRelationshipResponse> = {
   encode(message: BatchUpdateFederationRelationshipResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchUpdateFederationRelationshipResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederationRelationshipResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederationRelationshipResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchUpdateFederationRelationshipResponse_Result.decode(reader, reader.uint32()));
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseBatchUpdateFederationRelationshipResponse_Result(): BatchUpdateFederationRelationshipResponse_Result {
-  return { status: undefined, federationRelationship: undefined };
-}
 
 export const BatchUpdateFederationRelationshipResponse_Result: MessageFns<
   BatchUpdateFederationRelationshipResponse_Result
 > = {
+  decode(input: Reader | Uint8Array, message: BatchUpdateFederationRelationshipResponse_Result = { status: undefined, federationRelationship: undefined }): BatchUpdateFederationRelationshipResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
+        }
+        case 18: {
+          message.federationRelationship = reader.message(FederationRelationship, message.federationRelationship);
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: BatchUpdateFederationRelationshipResponse_Result,
     writer: BinaryWriter = new BinaryWriter(),
@@ -480,121 +360,78 @@ export const BatchUpdateFederationRelationshipResponse_Result: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchUpdateFederationRelationshipResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchUpdateFederationRelationshipResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
+export const BatchDeleteFederationRelationshipRequest: MessageFns<BatchDeleteFederationRelationshipRequest> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederationRelationshipRequest = { trustDomains: [] }): BatchDeleteFederationRelationshipRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.trustDomains.push(reader.string());
+          break;
         }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
-          message.federationRelationship = FederationRelationship.decode(reader, reader.uint32());
-          continue;
-        }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteFederationRelationshipRequest(): BatchDeleteFederationRelationshipRequest {
-  return { trustDomains: [] };
-}
-
-export const BatchDeleteFederationRelationshipRequest: MessageFns<BatchDeleteFederationRelationshipRequest> = {
   encode(message: BatchDeleteFederationRelationshipRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.trustDomains) {
       writer.uint32(10).string(v!);
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederationRelationshipRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederationRelationshipRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomains.push(reader.string());
-          continue;
+export const BatchDeleteFederationRelationshipResponse: MessageFns<BatchDeleteFederationRelationshipResponse> = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederationRelationshipResponse = { results: [] }): BatchDeleteFederationRelationshipResponse {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.results.push(reader.message(BatchDeleteFederationRelationshipResponse_Result));
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseBatchDeleteFederationRelationshipResponse(): BatchDeleteFederationRelationshipResponse {
-  return { results: [] };
-}
-
-export const BatchDeleteFederationRelationshipResponse: MessageFns<BatchDeleteFederationRelationshipResponse> = {
   encode(message: BatchDeleteFederationRelationshipResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       BatchDeleteFederationRelationshipResponse_Result.encode(v!, writer.uint32(10).fork()).join();
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederationRelationshipResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederationRelationshipResponse();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.results.push(BatchDeleteFederationRelationshipResponse_Result.decode(reader, reader.uint32()));
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
-
-function createBaseBatchDeleteFederationRelationshipResponse_Result(): BatchDeleteFederationRelationshipResponse_Result {
-  return { status: undefined, trustDomain: "" };
-}
 
 export const BatchDeleteFederationRelationshipResponse_Result: MessageFns<
   BatchDeleteFederationRelationshipResponse_Result
 > = {
+  decode(input: Reader | Uint8Array, message: BatchDeleteFederationRelationshipResponse_Result = { status: undefined, trustDomain: "" }): BatchDeleteFederationRelationshipResponse_Result {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
+          message.status = reader.message(Status, message.status);
+          break;
+        }
+        case 18: {
+          message.trustDomain = reader.string();
+          break;
+        }
+        default:
+          reader.skip(tag);
+      }
+    }
+    return message;
+  },
+
   encode(
     message: BatchDeleteFederationRelationshipResponse_Result,
     writer: BinaryWriter = new BinaryWriter(),
@@ -607,78 +444,33 @@ export const BatchDeleteFederationRelationshipResponse_Result: MessageFns<
     }
     return writer;
   },
+};
 
-  decode(input: BinaryReader | Uint8Array, length?: number): BatchDeleteFederationRelationshipResponse_Result {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseBatchDeleteFederationRelationshipResponse_Result();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.status = Status.decode(reader, reader.uint32());
-          continue;
-        }
-        case 2: {
-          if (tag !== 18) {
-            break;
-          }
-
+export const RefreshBundleRequest: MessageFns<RefreshBundleRequest> = {
+  decode(input: Reader | Uint8Array, message: RefreshBundleRequest = { trustDomain: "" }): RefreshBundleRequest {
+    const reader = Reader.of(input);
+    for (let tag = reader.tag(); tag !== 0; tag = reader.tag()) {
+      switch (tag) {
+        case 10: {
           message.trustDomain = reader.string();
-          continue;
+          break;
         }
+        default:
+          reader.skip(tag);
       }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
     }
     return message;
   },
-};
 
-function createBaseRefreshBundleRequest(): RefreshBundleRequest {
-  return { trustDomain: "" };
-}
-
-export const RefreshBundleRequest: MessageFns<RefreshBundleRequest> = {
   encode(message: RefreshBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.trustDomain !== "") {
       writer.uint32(10).string(message.trustDomain);
     }
     return writer;
   },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): RefreshBundleRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const end = length === undefined ? reader.len : reader.pos + length;
-    const message = createBaseRefreshBundleRequest();
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      switch (tag >>> 3) {
-        case 1: {
-          if (tag !== 10) {
-            break;
-          }
-
-          message.trustDomain = reader.string();
-          continue;
-        }
-      }
-      if ((tag & 7) === 4 || tag === 0) {
-        break;
-      }
-      reader.skip(tag & 7);
-    }
-    return message;
-  },
 };
 
 interface MessageFns<T> {
+  decode(input: Reader | Uint8Array, message?: T): T;
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
-  decode(input: BinaryReader | Uint8Array, length?: number): T;
 }
