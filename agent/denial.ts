@@ -18,9 +18,18 @@ export function denialOf(error: unknown): 'reattest' | 'banned' | undefined {
     if (current.code !== 'PERMISSION_DENIED') continue
     const detail = current.details.find(({ typeUrl }) => typeUrl === TYPE_URL)
     if (!detail) continue
-    const { reason } = PermissionDeniedDetails.decode(detail.value)
+    const reason = reasonOf(detail.value)
     if (reason === PermissionDeniedDetails_Reason.AGENT_BANNED) return 'banned'
     return MUST_REATTEST.has(reason) ? 'reattest' : undefined
   }
   return undefined
+}
+
+/** Details that cannot be read say nothing. */
+function reasonOf(details: Uint8Array): PermissionDeniedDetails_Reason {
+  try {
+    return PermissionDeniedDetails.decode(details).reason
+  } catch {
+    return PermissionDeniedDetails_Reason.UNKNOWN
+  }
 }

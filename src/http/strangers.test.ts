@@ -216,6 +216,15 @@ test('what is no message is refused as forbidden, not as malformed, where the ca
   expect(await rejection(method.unary(garbage, incoming(LOCAL)))).toMatch(/^INTERNAL: grpc: error unmarshalling/)
 })
 
+test('over HTTP what is no message is the mistake of the caller, in protobuf as in JSON', async () => {
+  const answer = (await handler()(post(BUNDLE, 'application/proto', Uint8Array.of(0)), '192.0.2.1'))!
+  expect(answer.status).toBe(400)
+  expect(await answer.json()).toMatchObject({
+    code: 'invalid_argument',
+    message: 'the request is not valid: proto: cannot parse invalid wire-format data',
+  })
+})
+
 test('a stranger’s message becomes only so many objects, an administrator’s as many as it holds', async () => {
   const entries = (count: number) => Uint8Array.from({ length: 2 * count }, (_, at) => (at % 2 === 0 ? 0x0a : 0))
   expect(await rejection(server.service.methods.get(BUNDLE)!.unary(entries(2100), incoming(ANONYMOUS)))).toMatch(

@@ -199,14 +199,17 @@ class CallInFlight implements Call {
     await this.#incoming.admit?.()
   }
 
-  /** @throws StatusError INTERNAL, as grpc-go, for what is no message or has too many fields for this caller */
+  /** @throws StatusError for what is no message or has too many fields for this caller; with grpc-go's code and text if it says no other */
   read<T>(type: MessageType<T>, message: Uint8Array, complaint: string): T {
     const { reader } = this.#invocation.pipeline
     const bytes = this.#incoming.toProtobuf?.(message) ?? message
     try {
       return type.decode(reader ? reader(bytes, this.caller) : bytes)
     } catch (cause) {
-      throw new StatusError('INTERNAL', `${complaint}: proto: cannot parse invalid wire-format data`, { cause })
+      // Whatever else it threw is a bug.
+      if (!(cause instanceof SyntaxError)) throw cause
+      const { code, text } = this.#incoming.unreadable ?? { code: 'INTERNAL', text: complaint }
+      throw new StatusError(code, `${text}: ${cause.message}`, { cause })
     }
   }
 
@@ -267,8 +270,17 @@ async function* decodeEach<T>(
   for await (const bytes of requests) yield call.read(type, bytes, STREAM_COMPLAINT)
 }
 
-/** The one request of a server stream. */
+/** The one request of a server stream. Like grpc-go it waits for the end of the requests. */
 async function only<T>(type: MessageType<T>, requests: AsyncIterable<Uint8Array>, call: CallInFlight): Promise<T> {
-  for await (const bytes of requests) return call.read(type, bytes, STREAM_COMPLAINT)
-  throw new StatusError('INTERNAL', 'cardinality violation: received no request message from a server streaming RPC')
+  let request: T | undefined
+  for await (const bytes of requests) {
+    if (request !== undefined) throw cardinalityViolation('received multiple request messages for')
+    request = call.read(type, bytes, STREAM_COMPLAINT)
+  }
+  if (request === undefined) throw cardinalityViolation('received no request message from')
+  return request
+}
+
+function cardinalityViolation(what: string): StatusError {
+  return new StatusError('INTERNAL', `cardinality violation: ${what} non-client-streaming RPC`)
 }

@@ -1,3 +1,4 @@
+import type { StatusCode } from '../core/error.ts'
 import type { Peer } from './caller.ts'
 import type { MethodKind } from './method.ts'
 
@@ -12,6 +13,8 @@ export interface IncomingCall {
   header(name: string): readonly string[]
   /** Makes protobuf of a message that came in another form; only done for callers who may call. @throws StatusError */
   toProtobuf?(message: Uint8Array): Uint8Array
+  /** What a message that cannot be read is answered with; default as grpc-go. */
+  readonly unreadable?: { readonly code: StatusCode; readonly text: string }
   /** What is to be done once the caller may make the call, and before it is made. @throws StatusError if it may not after all */
   admit?(): Promise<void>
   /**

@@ -11,6 +11,9 @@ export interface MessageCodec {
   writeResponse(message: Uint8Array): Uint8Array
 }
 
+/** How the answer to a request that cannot be read begins, in either form. */
+export const UNREADABLE = { code: 'INVALID_ARGUMENT', text: 'the request is not valid' } as const
+
 /** The media types that a method takes. */
 export function acceptedTypes(kind: MethodKind): readonly string[] {
   return kind === 'unary'
@@ -40,7 +43,7 @@ function jsonCodec(contentType: string, types: { readonly request: string; reado
       try {
         return jsonToWire(types.request, body)
       } catch (cause) {
-        throw new StatusError('INVALID_ARGUMENT', `the request is not valid: ${errorMessage(cause)}`, { cause })
+        throw new StatusError(UNREADABLE.code, `${UNREADABLE.text}: ${errorMessage(cause)}`, { cause })
       }
     },
     writeResponse: (message) => wireToJson(types.response, message),

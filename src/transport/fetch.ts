@@ -9,7 +9,7 @@ import type { UseStore } from '../core/store.ts'
 import { nameOf, type Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { byteBudget, tooManyStrangers } from './byte-budget.ts'
-import { acceptedTypes, codecOf, type MessageCodec } from './connect-codec.ts'
+import { acceptedTypes, codecOf, type MessageCodec, UNREADABLE } from './connect-codec.ts'
 import { encodeError, endEnvelope, envelope, httpStatusOf, readEnvelopes } from './connect-protocol.ts'
 import type { TlsClientAuth } from './front.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
@@ -128,6 +128,7 @@ export function connectHandler(
         signal: deadline.signal,
         carried: true,
         toProtobuf: codec.readRequest,
+        unreadable: UNREADABLE,
         admit: () => takeOnce(options, message, sender, method),
         header: (name) => {
           const value = request.headers.get(name)

@@ -4,7 +4,8 @@ import { PrefixedMessages } from './prefixed-messages.ts'
 /** SPIRE's (grpc-go's) default for one received message, bytes. */
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
-const PREFIX_BYTES = 5
+/** One of flags, four of length. */
+export const PREFIX_BYTES = 5
 /** Messages from here on keep their frame: the large ones are made once and sent many times. */
 const KEPT_FRAME_BYTES = 4096
 const keptFrames = new WeakMap<Uint8Array, Buffer>()

@@ -4,7 +4,7 @@ import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { type ByteBudget, tooManyStrangers } from './byte-budget.ts'
-import { FrameReader, frameMessage, unknownEncoding } from './grpc-frame.ts'
+import { FrameReader, frameMessage, PREFIX_BYTES, unknownEncoding } from './grpc-frame.ts'
 import { parseGrpcTimeout, statusTrailers, toStatusError } from './grpc-status.ts'
 
 export interface CallContext {
@@ -203,12 +203,16 @@ export class ServerCall implements IncomingCall {
   }
 
   #onData(piece: Uint8Array): void {
-    if (this.#finished) return
+    // What comes after the one request of a unary call is not looked at, as in grpc-go.
+    if (this.#finished || this.#started) return
     const reader = this.#reader!
     try {
       if (this.peer.via === 'anonymous') this.#holdOf(piece.length)
       reader.push(piece)
-      for (let message = reader.next(); message !== undefined; message = reader.next()) this.#onMessage(message)
+      for (let message = reader.next(); message !== undefined; message = reader.next()) {
+        this.#onMessage(message)
+        if (this.#started) return
+      }
     } catch (error) {
       this.fail(toStatusError(error))
     }
@@ -226,9 +230,6 @@ export class ServerCall implements IncomingCall {
       if (this.#requests.push(message)) this.#stream.pause()
       return
     }
-    if (this.#started) {
-      throw new StatusError('INTERNAL', 'cardinality violation: received more than one request message')
-    }
     this.#started = true
     this.#method!.unary(message, this).then(
       (response) => this.#succeed(response),
@@ -236,12 +237,14 @@ export class ServerCall implements IncomingCall {
     )
   }
 
+  /** What is missing is told with the codes and the words of grpc-go. */
   #onEnd(): void {
-    if (this.#finished) return
-    if (this.#reader!.unreadBytes > 0) this.fail(new StatusError('INTERNAL', 'unexpected EOF'))
-    else if (this.#requests !== undefined) this.#requests.end()
-    else if (!this.#started)
-      this.fail(new StatusError('INTERNAL', 'cardinality violation: received no request message'))
+    if (this.#finished || this.#started) return
+    const isUnary = this.#requests === undefined
+    if (this.#reader!.unreadBytes >= PREFIX_BYTES) {
+      this.fail(new StatusError(isUnary ? 'UNKNOWN' : 'INTERNAL', 'unexpected EOF'))
+    } else if (isUnary) this.fail(new StatusError('UNKNOWN', 'EOF'))
+    else this.#requests!.end()
   }
 
   #succeed(response: Uint8Array): void {
@@ -418,8 +421,10 @@ function unknownPath(path: string, services: ReadonlySet<string>): StatusError {
   if (!path.startsWith('/') || slash < 1) {
     return new StatusError('UNIMPLEMENTED', `malformed method name: ${JSON.stringify(path)}`)
   }
-  const service = path.slice(1, slash)
-  const name = path.slice(slash + 1)
-  const text = services.has(service) ? `unknown method ${name} for service ${service}` : `unknown service ${service}`
+  // Node gives each byte as a character.
+  const [service, name] = [path.slice(1, slash), path.slice(slash + 1)].map((part) =>
+    Buffer.from(part, 'latin1').toString(),
+  )
+  const text = services.has(service!) ? `unknown method ${name} for service ${service}` : `unknown service ${service}`
   return new StatusError('UNIMPLEMENTED', text)
 }

@@ -1,3 +1,4 @@
+import { Status } from '../../proto/google/rpc/status.ts'
 import { STATUS_CODES, type StatusCode, type StatusDetail, StatusError } from '../core/error.ts'
 
 const CODES = Object.keys(STATUS_CODES) as StatusCode[]
@@ -47,87 +48,24 @@ export function parseGrpcTimeout(value: string): number | undefined {
 
 const UNIT_MS = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 } as const
 
-/** Encodes google.rpc.Status: code 1, message 2, details 3 (each an Any: type_url 1, value 2). */
-export function encodeStatus(status: {
-  readonly code: StatusCode
-  readonly message: string
-  readonly details: readonly StatusDetail[]
-}): Uint8Array {
-  const parts: Uint8Array[] = [Uint8Array.of(0x08), varint(STATUS_CODES[status.code])]
-  field(parts, 0x12, Buffer.from(status.message, 'utf8'))
-  for (const detail of status.details) {
-    const any: Uint8Array[] = []
-    field(any, 0x0a, Buffer.from(detail.typeUrl, 'utf8'))
-    field(any, 0x12, detail.value)
-    field(parts, 0x1a, Buffer.concat(any))
-  }
-  return Buffer.concat(parts)
+/** Encodes google.rpc.Status. */
+export function encodeStatus({
+  code,
+  message,
+  details,
+}: Pick<StatusError, 'code' | 'message' | 'details'>): Uint8Array {
+  return Status.encode({ code: STATUS_CODES[code], message, details: [...details] }).finish()
 }
 
 /** Reads the details out of a google.rpc.Status; malformed bytes give none, since the code and message came separately. */
-export function decodeStatusDetails(bytes: Uint8Array): StatusDetail[] {
-  const details: StatusDetail[] = []
+export function decodeStatusDetails(bytes: Uint8Array): readonly StatusDetail[] {
   try {
-    for (const [tag, value] of fields(bytes)) {
-      if (tag !== 0x1a) continue
-      let typeUrl = ''
-      let inner: Uint8Array = new Uint8Array(0)
-      for (const [innerTag, innerValue] of fields(value)) {
-        if (innerTag === 0x0a) typeUrl = Buffer.from(innerValue).toString('utf8')
-        else if (innerTag === 0x12) inner = innerValue
-      }
-      details.push({ typeUrl, value: inner })
-    }
-  } catch (error) {
-    if (error instanceof RangeError) return []
-    throw error
+    return Status.decode(bytes).details
+  } catch {
+    return []
   }
-  return details
 }
 
 function base64WithoutPadding(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('base64').replace(/=+$/, '')
-}
-
-function varint(value: number): Uint8Array {
-  const bytes: number[] = []
-  let rest = value
-  while (rest > 0x7f) {
-    bytes.push((rest & 0x7f) | 0x80)
-    rest >>>= 7
-  }
-  bytes.push(rest)
-  return Uint8Array.from(bytes)
-}
-
-function field(parts: Uint8Array[], tag: number, value: Uint8Array): void {
-  parts.push(Uint8Array.of(tag), varint(value.length), value)
-}
-
-/** Tag and bytes of each field; varint fields come with no bytes. */
-function* fields(bytes: Uint8Array): Generator<[number, Uint8Array]> {
-  let position = 0
-  const read = (): number => {
-    let value = 0
-    for (let shift = 0; shift < 35; shift += 7) {
-      const byte = bytes[position++]
-      if (byte === undefined) throw new RangeError('truncated status')
-      value += (byte & 0x7f) * 2 ** shift
-      if (byte < 0x80) return value
-    }
-    throw new RangeError('malformed status')
-  }
-  while (position < bytes.length) {
-    const tag = read()
-    const wireType = tag & 7
-    if (wireType === 0) {
-      read()
-      yield [tag, new Uint8Array(0)]
-    } else if (wireType === 2) {
-      const length = read()
-      if (length > bytes.length - position) throw new RangeError('truncated status')
-      yield [tag, bytes.subarray(position, position + length)]
-      position += length
-    } else throw new RangeError('unexpected wire type')
-  }
 }

@@ -133,7 +133,7 @@ test('errors carry code, text beyond ASCII and details', async () => {
   const error = await channel.unary(method('Unary'), bytes(1)).catch((thrown) => thrown)
   expect(error).toBeInstanceOf(StatusError)
   expect(error).toMatchObject({ code: 'PERMISSION_DENIED', message: 'näh: 100%' })
-  expect(error.details).toEqual([{ typeUrl: 'type.googleapis.com/a.B', value: Buffer.from([1, 2, 3]) }])
+  expect(error.details).toEqual([{ typeUrl: 'type.googleapis.com/a.B', value: bytes(1, 2, 3) }])
 })
 
 test('an unexpected error leaves as INTERNAL without its text', async () => {
@@ -372,8 +372,24 @@ test.each([
   ['unknown compression', { 'grpc-encoding': 'gzip' }, bytes(0, 0, 0, 0, 0), { 'grpc-status': '12' }],
   ['compressed flag', {}, bytes(1, 0, 0, 0, 0), { 'grpc-status': '13' }],
   ['unknown flag', {}, bytes(7, 0, 0, 0, 0), { 'grpc-status': '13' }],
-  ['half a message', {}, bytes(0, 0, 0, 0, 5, 1), { 'grpc-status': '13' }],
-  ['no message', {}, bytes(), { 'grpc-status': '13' }],
+  ['half a message', {}, bytes(0, 0, 0, 0, 5, 1), { 'grpc-status': '2', 'grpc-message': 'unexpected EOF' }],
+  ['a prefix without its message', {}, bytes(0, 0, 0, 0, 5), { 'grpc-status': '2', 'grpc-message': 'unexpected EOF' }],
+  ['half a prefix', {}, bytes(0, 0, 0), { 'grpc-status': '2', 'grpc-message': 'EOF' }],
+  ['no message', {}, bytes(), { 'grpc-status': '2', 'grpc-message': 'EOF' }],
+  ['two messages', {}, bytes(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1), { 'grpc-status': '0' }],
+  ['a message and malformed bytes', {}, bytes(0, 0, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff), { 'grpc-status': '0' }],
+  [
+    'half a message of a stream',
+    { ':path': '/test.Echo/Chat' },
+    bytes(0, 0, 0, 0, 5, 1),
+    { 'grpc-status': '13', 'grpc-message': 'unexpected EOF' },
+  ],
+  [
+    'a name in UTF-8',
+    { ':path': Buffer.from('/é/x').toString('latin1') },
+    bytes(0, 0, 0, 0, 0),
+    { 'grpc-status': '12', 'grpc-message': 'unknown service %C3%A9' },
+  ],
   ['right', {}, bytes(0, 0, 0, 0, 0), { ':status': 200, 'grpc-status': '0' }],
 ])('raw request: %s', async (_name, headers, body, expected) => {
   expect(await http2Call(headers as Record<string, string>, body)).toMatchObject(expected)

@@ -3,6 +3,7 @@ import { type Clock, epochSeconds } from '../core/clock.ts'
 import { concat } from '../core/der.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { VerifySignature } from '../core/public-key.ts'
+import type { MessageType } from '../rpc/method.ts'
 import { decodeError, envelope, readStream, STREAM_TYPE, UNARY_TYPE } from './connect-protocol.ts'
 import { MAX_ANSWER_BYTES, STATE_HEADER } from './fetch.ts'
 import type { BidiCall, ClientCallOptions, ClientMethod, GrpcChannel } from './grpc-client.ts'
@@ -140,7 +141,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
   async function unary<Req, Res>(method: ClientMethod<Req, Res>, message: Req, call?: ClientCallOptions): Promise<Res> {
     const { response, body } = await post(method.path, UNARY_TYPE, method.request.encode(message).finish(), call)
     if (!response.ok) throw decodeError(response.status, body)
-    return method.response.decode(body)
+    return readReply(method.response, body)
   }
 
   async function* serverStream<Req, Res>(
@@ -154,7 +155,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
       const response = await send(request)
       if (!response.ok || response.body === null) throw decodeError(response.status, await readLimited(response))
       const chunks = response.body as unknown as AsyncIterable<Uint8Array>
-      for await (const reply of readStream(chunks, MAX_MESSAGE_BYTES)) yield method.response.decode(reply)
+      for await (const reply of readStream(chunks, MAX_MESSAGE_BYTES)) yield readReply(method.response, reply)
     } catch (error) {
       throw failure(error, request.signal, options.serverUrl)
     }
@@ -164,7 +165,7 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
     const exchange = new Exchange<Req, Res>(
       (body, extra) => post(method.path, STREAM_TYPE, body, call, extra),
       (message) => method.request.encode(message).finish(),
-      (bytes) => method.response.decode(bytes),
+      (bytes) => readReply(method.response, bytes),
     )
     return {
       send: async (message) => exchange.send(message),
@@ -175,6 +176,16 @@ export function connectHttp(options: HttpChannelOptions): GrpcChannel {
   }
 
   return { unary, serverStream, bidi, overHttp: true, serverTime, close: () => closed.abort() }
+}
+
+/** @throws StatusError INTERNAL, as grpc-go, for what is no such message */
+function readReply<T>(type: MessageType<T>, bytes: Uint8Array): T {
+  try {
+    return type.decode(bytes)
+  } catch (cause) {
+    const text = `grpc: failed to unmarshal the received message: ${errorMessage(cause)}`
+    throw new StatusError('INTERNAL', text, { cause })
+  }
 }
 
 /** An answer whose signature was verified. */

@@ -14,6 +14,8 @@ const SERVERS = {
   Turret: fileURLToPath(new URL('../../bin/turret-server', import.meta.url)),
 }
 export type Program = keyof typeof SERVERS
+/** Those that are here. */
+export const PROGRAMS: readonly Program[] = SPIRE_IS_MISSING ? ['Turret'] : ['Turret', 'SPIRE']
 
 export interface Outcome {
   readonly code: number
@@ -75,7 +77,7 @@ plugins {
     home,
     socket,
     run,
-    start: () => Promise.all([startOne('SPIRE'), startOne('Turret')]),
+    start: () => Promise.all(PROGRAMS.map(startOne)),
     async stop() {
       for (const end of endings) await end()
       rmSync(home, { recursive: true, force: true })
