@@ -54,6 +54,9 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   },
 }
 
+/** Parts of proto/generate, which run on Node and never in a server. */
+const GENERATORS = /^proto\/write-[\w-]+\.ts$/
+
 /** The longest room that a file lies in. */
 function roomOf(path: string): string | undefined {
   return Object.keys(ROOMS)
@@ -65,6 +68,7 @@ function sources(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts') && !name.includes('node_modules'))
     .map((name) => `${folder}/${name}`)
+    .filter((path) => !GENERATORS.test(path))
 }
 
 /** Specifiers of static, dynamic and re-exporting imports. */
