@@ -11,7 +11,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   proto: { inside: [], outside: [/^@bufbuild\/protobuf\/wire$/] },
   'src/rpc': { inside: ['src/core'], outside: [] },
   'src/server': { inside: ['src/core', 'src/rpc', 'proto'], outside: [/^jose$/] },
-  'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^pg$/, /^node:/] },
+  'src/store': { inside: ['src/core'], outside: [/^drizzle-orm/, /^@libsql\//, /^libsql$/, /^pg$/, /^node:/] },
   'src/plugins': {
     inside: ['src/core', 'src/config', 'src/rpc', 'src/store', 'proto'],
     outside: [/^node:/, /^aws4fetch$/],

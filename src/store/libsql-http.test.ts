@@ -4,7 +4,6 @@ import { sharedStoreSuite } from '../../test/contract/shared-store.ts'
 import { storeSuite } from '../../test/contract/store.ts'
 import { hasSqld, type Sqld, startSqld } from '../../test/support/sqld/sqld.ts'
 import { silentLog } from '../core/log.ts'
-import { openLibsqlStore } from './libsql.ts'
 import { openLibsqlHttpStore } from './libsql-http.ts'
 
 if (!hasSqld) console.warn('sqld cannot be had here: its tests are skipped')
@@ -34,19 +33,16 @@ describe.skipIf(!hasSqld)('on a libsql server', () => {
     await clean()
     return open()
   })
-  // By fetch alone, as at the edge, and by the client of Node.
   sharedStoreSuite(async () => {
     await clean()
-    return [await open(), await openLibsqlStore({ url: server.url, log: silentLog })]
+    return [await open(), await open()]
   })
 
   test('a server that is not there is an error, without the token', async () => {
     const options = { url: 'http://127.0.0.1:1', authToken: 'very-secret', log: silentLog }
-    for (const opening of [openLibsqlHttpStore(options), openLibsqlStore(options)]) {
-      const error = await opening.catch((thrown) => thrown)
-      expect(error.message).toMatch(/^failed to open database "http:\/\/127\.0\.0\.1:1": /)
-      expect(error.message).not.toContain('very-secret')
-    }
+    const error = await openLibsqlHttpStore(options).catch((thrown) => thrown)
+    expect(error.message).toMatch(/^failed to open database "http:\/\/127\.0\.0\.1:1": /)
+    expect(error.message).not.toContain('very-secret')
   })
 })
 

@@ -1,22 +1,17 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { type Client, createClient } from '@libsql/client'
+import Database from 'libsql'
 import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Store } from '../core/store.ts'
-import { libsqlDriver } from './libsql-driver.ts'
 import { applyMigrations, SQLITE_MIGRATIONS } from './migrations.ts'
 import { createStore } from './sql-store.ts'
+import { sqliteDriver } from './sqlite-driver.ts'
 
-/** Where the database is: a file, `:memory:`, or the URL of a libsql server. */
+/** Where the database is: a file, or `:memory:`. */
 export interface LibsqlOptions {
   readonly path?: string
-  /** `libsql:`, `http:` or `https:`; wins over `path`. */
-  readonly url?: string
-  /** Of a remote database. */
-  readonly authToken?: string
   readonly log: Log
   /** Dates the change log; the system's clock unless given. */
   readonly clock?: Clock
@@ -35,31 +30,30 @@ const CHECKED_SIZE_BYTES = 16 * 1024 * 1024
  * @throws Error `failed to open database "<path>": ...`
  */
 export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
-  const name = options.url ?? options.path ?? ':memory:'
-  let client: Client | undefined
+  const name = options.path ?? ':memory:'
+  let database: Database.Database | undefined
   try {
-    const file = options.url === undefined && name !== ':memory:' ? resolve(name) : undefined
+    const file = name === ':memory:' ? undefined : resolve(name)
     const size = file === undefined ? 0 : prepareFile(file)
-    const url = options.url ?? (file === undefined ? ':memory:' : pathToFileURL(file).href)
     // One connection: PRAGMAs belong to a connection, and a second writer would only meet SQLITE_BUSY.
-    client = createClient({ url, authToken: options.authToken, concurrency: 1, timeout: BUSY_TIMEOUT_MS })
-    if (options.url === undefined) await configure(client, file !== undefined, size)
-    const opened = client
-    const driver = libsqlDriver(opened, async () => {
-      if (file !== undefined) await foldIn(opened, options.log)
+    const opened = new Database(file ?? name, { timeout: BUSY_TIMEOUT_MS })
+    database = opened
+    configure(opened, file !== undefined, size)
+    const driver = sqliteDriver(opened, () => {
+      if (file !== undefined) foldIn(opened, options.log)
     })
     await applyMigrations(driver, SQLITE_MIGRATIONS, options.log)
     return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
-    client?.close()
+    database?.close()
     throw new Error(`failed to open database "${name}": ${errorMessage(error)}`, { cause: error })
   }
 }
 
 /** One file is left, not three: easier to copy, and nothing to recover at the next start. */
-async function foldIn(client: Client, log: Log): Promise<void> {
+function foldIn(database: Database.Database, log: Log): void {
   try {
-    await client.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    database.pragma('wal_checkpoint(TRUNCATE)')
   } catch (error) {
     log.warn('The write-ahead log of the database could not be folded in', { error: errorMessage(error) })
   }
@@ -88,15 +82,15 @@ function prepareFile(file: string): number {
   }
 }
 
-async function configure(client: Client, isFile: boolean, sizeBytes: number): Promise<void> {
+function configure(database: Database.Database, isFile: boolean, sizeBytes: number): void {
   if (isFile) {
     // Ours is said before the first table, so that a crash in between leaves a file that we open again.
-    if (sizeBytes === 0) await client.execute(`PRAGMA application_id = ${APPLICATION_ID}`)
-    await client.execute('PRAGMA journal_mode = WAL')
+    if (sizeBytes === 0) database.exec(`PRAGMA application_id = ${APPLICATION_ID}`)
+    database.pragma('journal_mode = WAL')
     if (sizeBytes > 0 && sizeBytes <= CHECKED_SIZE_BYTES) {
-      const [row] = (await client.execute('PRAGMA quick_check(1)')).rows
+      const [row] = database.pragma('quick_check(1)') as { readonly quick_check: string }[]
       if (row?.quick_check !== 'ok') throw new Error(`database is corrupt: ${String(row?.quick_check)}`)
     }
   }
-  await client.execute('PRAGMA foreign_keys = ON')
+  database.exec('PRAGMA foreign_keys = ON')
 }
