@@ -14,11 +14,15 @@ import {
   type TestServer,
   testServer,
 } from '../../test/support/server.ts'
+import { makeCertificate } from '../../test/support/x509.ts'
+import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
+import { generateSigner } from '../plugins/signer.ts'
 import type { Peer } from '../rpc/caller.ts'
 import { connectHandler } from '../transport/fetch.ts'
 import { frameMessage } from '../transport/grpc-frame.ts'
 import { type GrpcServer, serveGrpc } from '../transport/grpc-server.ts'
+import { NONCE_HEADER } from '../transport/http-signature.ts'
 import { StateSeal } from '../transport/sealed-state.ts'
 import { type Listener, listenUnix } from '../transport/unix-socket.ts'
 
@@ -52,16 +56,20 @@ afterAll(async () => {
   rmSync(folder, { recursive: true })
 })
 
+const HANDLER = () => ({
+  service: server.service,
+  identity: () => undefined,
+  seal: new StateSeal(new Uint8Array(32), 'example.org', server.clock, memoryUses()),
+  uses: memoryUses(),
+  isOnce: () => false,
+  clock: server.clock,
+  log: silentLog,
+})
+
 function handler(strangersBytes?: number) {
   return connectHandler({
-    service: server.service,
+    ...HANDLER(),
     authenticate: async () => ({ peer, signed: false }),
-    identity: () => undefined,
-    seal: new StateSeal(new Uint8Array(32), 'example.org', server.clock, memoryUses()),
-    uses: memoryUses(),
-    isOnce: () => false,
-    clock: server.clock,
-    log: silentLog,
     ...(strangersBytes === undefined ? {} : { strangersBytes }),
   })
 }
@@ -157,6 +165,46 @@ test('bodies of strangers share one budget; over it they are told to come again,
   finish()
   await first
   expect((await whole())!.status).not.toBe(503)
+})
+
+test('answers for strangers are signed only so often, for each address by itself, and known callers do not count', async () => {
+  const key = await generateSigner('ec-p256')
+  const { der } = await makeCertificate({ name: 'server' })
+  let signer: Peer = { via: 'anonymous', address: '192.0.2.1' }
+  let fails = false
+  const serve = connectHandler({
+    ...HANDLER(),
+    authenticate: async () => {
+      if (fails) throw new StatusError('UNAUTHENTICATED', 'no')
+      return { peer: signer, signed: false }
+    },
+    identity: () => ({ chain: [der], signer: key }),
+    strangersSignatures: 2,
+  })
+  const ask = async (address: string, nonce = 'n'.repeat(22)) => {
+    const request = post(BUNDLE, 'application/proto', new Uint8Array(0))
+    if (nonce) request.headers.set(NONCE_HEADER, nonce)
+    const { status, headers } = (await serve(request, address))!
+    return { status, signed: headers.has('signature') }
+  }
+  const [SIGNED, BUSY] = [
+    { status: 200, signed: true },
+    { status: 503, signed: false },
+  ]
+  expect([await ask('10.0.0.1'), await ask('10.0.0.1'), await ask('10.0.0.1')]).toEqual([SIGNED, SIGNED, BUSY])
+  // Who asks for no signature costs none.
+  expect(await ask('10.0.0.1', '')).toEqual({ status: 200, signed: false })
+  signer = { via: 'anonymous', address: '192.0.2.2' }
+  expect(await ask('10.0.0.1')).toEqual(SIGNED)
+  signer = identified('/admin')
+  for (let count = 0; count < 4; count++) expect(await ask('10.0.0.1')).toMatchObject({ signed: true })
+  // Credentials that are not good make nobody known.
+  fails = true
+  expect([await ask('10.0.0.9'), await ask('10.0.0.9'), await ask('10.0.0.9')]).toEqual([
+    { status: 401, signed: true },
+    { status: 401, signed: true },
+    BUSY,
+  ])
 })
 
 test('a body in pieces of one byte is kept in one piece', async () => {

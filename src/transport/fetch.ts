@@ -7,6 +7,7 @@ import type { Log } from '../core/log.ts'
 import { sha256 } from '../core/sha256.ts'
 import type { UseStore } from '../core/store.ts'
 import { nameOf, type Peer } from '../rpc/caller.ts'
+import { RateLimiter } from '../rpc/rate-limit.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { byteBudget, tooManyStrangers } from './byte-budget.ts'
 import { acceptedTypes, codecOf, type MessageCodec, UNREADABLE } from './connect-codec.ts'
@@ -36,6 +37,8 @@ export interface FetchOptions {
   readonly maxBodyBytes?: number
   /** What bodies of anonymous senders may hold together, bytes; default 16 MiB. */
   readonly strangersBytes?: number
+  /** Answers signed for strangers, per second and address; default 100. */
+  readonly strangersSignatures?: number
   /** Time in which the whole body must have come, ms; default 20 s. */
   readonly bodyTimeoutMs?: number
   /** Time after which a unary call is given up, even if the client allows more, ms; default 90 s. */
@@ -79,6 +82,13 @@ export function connectHandler(
 ): (request: Request, address: string, tls?: TlsClientAuth) => Promise<Response | undefined> {
   const { basePath = '' } = options
   const strangers = byteBudget(options.strangersBytes)
+  const signatures = new RateLimiter({
+    perSecond: options.strangersSignatures ?? 100,
+    clock: options.clock,
+    // Nobody waits: who may be anybody comes again.
+    longestWaitMs: 0,
+    wait: () => Promise.resolve(),
+  })
   return async (request, address, tls) => {
     const url = new URL(request.url)
     if (!url.pathname.startsWith(basePath)) return undefined
@@ -92,12 +102,20 @@ export function connectHandler(
     let held = 0
     let deadline: Deadline | undefined
     let answer: Answer | Response | undefined
+    let isPaid = nonceOf(request.headers) === undefined
+    /** Whether another answer may be signed for somebody whom nobody knows. */
+    const pay = (from = address): boolean => {
+      isPaid ||= hasTokens(signatures, from)
+      return isPaid
+    }
     try {
       checkProtocol(request.headers, method)
       deadline = deadlineOf(request, options.callTimeoutMs ?? 90_000, method.kind !== 'server-stream')
       const head: MessageHead = { method: 'POST', target, headers: request.headers, host: url.hostname }
       const sender = await options.authenticate(head, address, tls)
       const { peer } = sender
+      if (peer.via !== 'anonymous') isPaid = true
+      else if (!pay(peer.address)) return tooManyAnswers()
       // What this sender may not call is refused without its message, by the method itself.
       const limit = method.requestLimit?.(peer) ?? Number.POSITIVE_INFINITY
       if (limit === 0) {
@@ -147,8 +165,25 @@ export function connectHandler(
       strangers.give(held)
       if (!(answer instanceof Response)) deadline?.clear()
     }
-    return answer instanceof Response ? answer : signed(options, { target, headers: request.headers }, answer)
+    if (answer instanceof Response) return answer
+    return pay() ? signed(options, { target, headers: request.headers }, answer) : tooManyAnswers()
   }
+}
+
+function hasTokens(limiter: RateLimiter, address: string): boolean {
+  try {
+    limiter.take(address, 1, NEVER)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const NEVER = new AbortController().signal
+
+/** Not signed, which means no more than that the server is busy. */
+function tooManyAnswers(): Response {
+  return refused(503, { 'retry-after': '1' })
 }
 
 interface Answer {
