@@ -63,6 +63,13 @@ export interface AgentOptions {
   readonly authorizedDelegates: readonly SpiffeId[]
   readonly disableWorkloadApi: boolean
   readonly disableSdsApi: boolean
+  /** Envoy's secret discovery service: names of secrets, and whether its SPIFFE validator is used. */
+  readonly sds: {
+    readonly defaultSvidName: string
+    readonly defaultBundleName: string
+    readonly defaultAllBundlesName: string
+    readonly disableSpiffeCertValidation: boolean
+  }
   readonly logSelectors: readonly string[]
   readonly requirePqKem: boolean
   readonly logging: LoggingOptions
@@ -266,8 +273,10 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     throw new ConfigError(`key type "${keyType}" is unknown; must be one of [rsa-2048, ec-p256, ec-p384]`)
   }
   const sds = {
-    default_bundle_name: agent.sds?.default_bundle_name || 'ROOTCA',
-    default_all_bundles_name: agent.sds?.default_all_bundles_name || 'ALL',
+    defaultSvidName: agent.sds?.default_svid_name || 'default',
+    defaultBundleName: agent.sds?.default_bundle_name || 'ROOTCA',
+    defaultAllBundlesName: agent.sds?.default_all_bundles_name || 'ALL',
+    disableSpiffeCertValidation: agent.sds?.disable_spiffe_cert_validation ?? false,
   }
   const plugins = readPlugins(values.plugins)
   if (unknown.length > 0) throw new UnknownConfigError(unknown)
@@ -309,6 +318,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     allowedForeignJwtClaims: agent.allowed_foreign_jwt_claims ?? [],
     authorizedDelegates: delegates,
     disableWorkloadApi: (flags.disableWorkloadAPI || agent.disable_workload_api) ?? false,
+    sds,
     disableSdsApi: (flags.disableSDSAPI || agent.disable_sds_api) ?? false,
     logSelectors: agent.log_selectors ?? [],
     requirePqKem: experimental.require_pq_kem ?? false,
@@ -329,7 +339,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
               fields: { alert: true, alert_type: 'deprecated_config' },
             } as const,
           ]),
-      ...(sds.default_bundle_name === sds.default_all_bundles_name ? [SAME_BUNDLE_NAMES] : []),
+      ...(sds.defaultBundleName === sds.defaultAllBundlesName ? [SAME_BUNDLE_NAMES] : []),
       ...(agent.experimental ? [EXPERIMENTAL_NOTICE] : []),
     ],
   }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { Agent } from '../../../agent/agent.ts'
+import { SDS, type SdsApi } from '../../../agent/sds.ts'
 import { followServer } from '../../../agent/server-feed.ts'
 import { StateFile } from '../../../agent/state.ts'
 import { WORKLOAD_API, type WorkloadApi } from '../../../agent/workload-api.ts'
@@ -16,7 +17,7 @@ import { rememberingVerifier } from '../../core/remembering-verifier.ts'
 import { replaceFile } from '../../plugins/replace-file.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import { bindService } from '../../rpc/invoke.ts'
-import type { Call } from '../../rpc/method.ts'
+import type { Call, Method } from '../../rpc/method.ts'
 import { serveGrpc } from '../../transport/grpc-server.ts'
 import { loadPeerWatcher, watchOf } from '../../transport/peer.ts'
 import { listenUnix } from '../../transport/unix-socket.ts'
@@ -130,9 +131,10 @@ export async function runAgent(
   const running = agent.run()
   const stop = new AbortController()
   const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })
-  const closeApi = options.disableWorkloadApi
-    ? async () => {}
-    : await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)
+  const closeApi =
+    options.disableWorkloadApi && options.disableSdsApi
+      ? async () => {}
+      : await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)
   const closeHealth = options.healthChecks.enabled
     ? await serveHealth(
         options.healthChecks,
@@ -160,7 +162,7 @@ export async function runAgent(
   }
 }
 
-/** Serves the Workload API on the public socket. @returns stops it */
+/** Serves the Workload API and Envoy's SDS on the public socket. @returns stops it */
 async function serveWorkloads(
   options: AgentOptions,
   agent: Agent,
@@ -170,8 +172,9 @@ async function serveWorkloads(
 ): Promise<() => Promise<void>> {
   const endpointLog = log.child({ subsystem_name: 'endpoints' })
   const attest = workloadAttestation(attestors, log.child({ subsystem_name: 'workload_attestor' }))
-  const api: WorkloadApi = {
+  const api: WorkloadApi & SdsApi = {
     trustDomain: options.trustDomain,
+    sds: options.sds,
     cache: agent.cache,
     jwts: agent.jwts,
     resync: () => agent.resync(),
@@ -188,7 +191,12 @@ async function serveWorkloads(
     log: endpointLog,
   }
   const watchPeer = await loadPeerWatcher()
-  const service = bindService([...WORKLOAD_API, ...WORKLOAD_HEALTH], api, workloadPipeline(log, randomUUID))
+  const methods: readonly Method<WorkloadApi & SdsApi>[] = [
+    ...(options.disableWorkloadApi ? [] : WORKLOAD_API),
+    ...(options.disableSdsApi ? [] : SDS),
+    ...WORKLOAD_HEALTH,
+  ]
+  const service = bindService(methods, api, workloadPipeline(log, randomUUID))
   const server = serveGrpc({ service, log: endpointLog, streamResets: STREAM_RESETS })
   const listener = await listenUnix({
     path: resolve(options.socketPath),
@@ -203,7 +211,13 @@ async function serveWorkloads(
       }
     },
   })
-  endpointLog.info('Starting agent APIs', { address: listener.address, apis: 'Workload API', network: 'unix' })
+  endpointLog.info('Starting agent APIs', {
+    address: listener.address,
+    apis: [...(options.disableWorkloadApi ? [] : ['Workload API']), ...(options.disableSdsApi ? [] : ['SDS'])].join(
+      ', ',
+    ),
+    network: 'unix',
+  })
   return async () => {
     await listener.close()
     await server.close(STOP_GRACE_MS)
