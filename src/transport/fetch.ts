@@ -179,7 +179,7 @@ function hasTokens(limiter: RateLimiter, address: string): boolean {
   }
 }
 
-const NEVER = new AbortController().signal
+const NEVER = new AbortController()
 
 /** Not signed, which means no more than that the server is busy. */
 function tooManyAnswers(): Response {
