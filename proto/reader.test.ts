@@ -172,6 +172,10 @@ test('messages nest up to a depth of 100', () => {
   expect(() => Struct.decode(nested(99))).toThrow(new SyntaxError('proto: message is nested too deeply'))
 })
 
+test('messages beside each other are no depth', () => {
+  expect(Entry.decode(bytes('2200'.repeat(1000))).selectors).toHaveLength(1000)
+})
+
 test('groups nest up to a depth of 10,000, without a stack', () => {
   const nested = (depth: number) => Uint8Array.from({ length: 2 * depth }, (_, index) => (index < depth ? 0x1b : 0x1c))
   expect(SPIFFEID.decode(nested(10_000))).toEqual({ trustDomain: '', path: '' })
