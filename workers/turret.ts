@@ -10,6 +10,7 @@ import { databaseKeyManager } from '../src/plugins/keymanager/database/database.
 import { keyEncryptionKeys } from '../src/plugins/keymanager/database/edge.ts'
 import { oidcAdmins } from '../src/plugins/oidc/admins.ts'
 import { tokenIssuers } from '../src/plugins/oidc/issuers.ts'
+import { entriesInStore } from '../src/server/entry-lookup.ts'
 import { assembleServer, type Server } from '../src/server/server.ts'
 import type { Trust } from '../src/server/trust.ts'
 import type { TlsClientAuth } from '../src/transport/front.ts'
@@ -180,10 +181,7 @@ async function assemble(
     upstream: options.upstream?.(host),
     plainJoinTokens: options.plainJoinTokens,
     nodeAttestors: new Map(attestors.map((attestor) => [attestor.name, attestor])),
-    entries: {
-      entriesFor: (agentId, selectors) => store.entries.authorized(agentId, selectors),
-      bySpiffeId: async (spiffeId) => (await store.entries.list({ spiffeId }, { size: 0, token: '' })).items,
-    },
+    entries: entriesInStore(store.entries),
     nodes: store.nodes,
     exchange: options.exchange && { sources: options.exchange, newIssuer: tokenIssuers({ verify, clock, log }) },
     verify,

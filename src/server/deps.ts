@@ -18,7 +18,7 @@ import type { Slots } from './slots.ts'
 /** Finds entries; an index kept by the change log on Node, SQL at the edge. */
 export interface EntryLookup {
   /** All of them, where they are in memory. */
-  readonly byId?: ReadonlyMap<string, Entry>
+  readonly byId?: ReadonlyMap<string, Entry> | undefined
   entriesFor(agentId: SpiffeId, selectors: readonly Selector[]): readonly Entry[] | Promise<readonly Entry[]>
   bySpiffeId(id: SpiffeId): readonly Entry[] | Promise<readonly Entry[]>
 }

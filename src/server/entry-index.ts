@@ -4,8 +4,6 @@ import { type SpiffeId, serverId, trustDomainOf } from '../core/spiffe-id.ts'
 import type { Change, Store } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
 
-const NONE: ReadonlyMap<string, Entry> = new Map()
-
 /** What one agent was entitled to when its entries were last computed. */
 interface Entitlement {
   version: number
@@ -13,36 +11,94 @@ interface Entitlement {
   entries: readonly Entry[]
 }
 
+export interface Reading {
+  /** Entries of a page: while it is read and put in its place nobody else has a turn. Default 500, which take a few milliseconds. */
+  readonly pageSize?: number
+  /** Gives everybody else a turn between two pages. */
+  pause(): Promise<void>
+  /** Told that a page could not be read. All are read again once it resolves; it rejects to give up. */
+  failed(error: unknown): Promise<void>
+}
+
+const AT_ONCE: Reading = { pause: async () => {}, failed: (error) => Promise.reject(error) }
+
 /**
  * All registration entries in memory, kept by the change log: which entries an agent may serve is asked for with every sync, and
- * must cost nothing while nothing changed.
+ * must cost nothing while nothing changed. Only once it stands are the answers whole.
  * @see server.md 6.2
  */
 export class EntryIndex {
+  readonly #store: Pick<Store, 'entries' | 'changes'>
   readonly #trustDomain: TrustDomain
   readonly #byId = new Map<string, Entry>()
-  readonly #byParent = new Map<SpiffeId, Map<string, Entry>>()
-  readonly #bySpiffeId = new Map<SpiffeId, Map<string, Entry>>()
+  readonly #byParent = new Map<SpiffeId, Group>()
+  readonly #bySpiffeId = new Map<SpiffeId, Group>()
   readonly #entitlements = new Map<SpiffeId, Entitlement>()
   #version = 0
+  /** While pages are read: what was told meanwhile, the newest of each entry. */
+  #told: Told | undefined = new Map()
+  readonly #reading: Reading
+  #read: Promise<void> | undefined
 
-  private constructor(trustDomain: TrustDomain) {
+  /** Follows the changes from now on. It stands when `read` has resolved. */
+  constructor(store: Pick<Store, 'entries' | 'changes'>, trustDomain: TrustDomain, reading = AT_ONCE) {
+    this.#store = store
     this.#trustDomain = trustDomain
+    this.#reading = reading
+    store.changes.subscribe(
+      (changes) => this.apply(changes),
+      () => this.read(),
+    )
   }
 
-  /** Reads all entries and follows the changes from then on. */
+  /** An index that stands. */
   static async load(store: Pick<Store, 'entries' | 'changes'>, trustDomain: TrustDomain): Promise<EntryIndex> {
-    const index = new EntryIndex(trustDomain)
-    const early: Change[] = []
-    let take = (changes: readonly Change[]) => {
-      early.push(...changes)
-    }
-    const read = async () => index.#putAll((await store.entries.list({}, { size: 0, token: '' })).items)
-    store.changes.subscribe((changes) => take(changes), read)
-    await read()
-    take = (changes) => index.apply(changes)
-    index.apply(early)
+    const index = new EntryIndex(store, trustDomain)
+    await index.read()
     return index
+  }
+
+  /** Whether all entries are here, so that answers are right. */
+  get stands(): boolean {
+    return this.#told === undefined
+  }
+
+  /** Reads all entries, from the beginning if it is called again meanwhile. Resolves once it stands. */
+  read(): Promise<void> {
+    const told: Told = new Map()
+    this.#told = told
+    this.#read = this.#readAs(told)
+    return this.#read
+  }
+
+  async #readAs(told: Told): Promise<void> {
+    while (this.#told === told) {
+      try {
+        await this.#readPages(told)
+      } catch (error) {
+        if (this.#told === told) await this.#reading.failed(error)
+      }
+    }
+    // Begun anew meanwhile: it stands when that one is done.
+    if (this.#told) return this.#read
+  }
+
+  /** Returns before the end if reading was begun anew. */
+  async #readPages(told: Told): Promise<void> {
+    const { pageSize: size = 500, pause } = this.#reading
+    for (const known of [this.#byId, this.#byParent, this.#bySpiffeId]) known.clear()
+    for (let token: string | undefined = ''; token !== undefined; ) {
+      const { items, nextToken } = await this.#store.entries.list({}, { size, token })
+      if (this.#told !== told) return
+      // An entry that was deleted and made again comes twice.
+      for (const entry of items) this.#replace(entry.id, entry)
+      token = items.length < size ? undefined : nextToken
+      if (token === undefined) break
+      await pause()
+    }
+    // Pages are of different moments. What was told since the first of them is in its last state here.
+    for (const [id, entry] of told) this.#replace(id, entry)
+    this.#told = undefined
   }
 
   /**
@@ -64,14 +120,16 @@ export class EntryIndex {
 
   /** Entries that give this ID, whoever their parent is. */
   bySpiffeId(id: SpiffeId): readonly Entry[] {
-    return [...(this.#bySpiffeId.get(id) ?? NONE).values()]
+    return [...members(this.#bySpiffeId.get(id))]
   }
 
   /** Takes over changes that carry the new value. Those read back from the log carry none and say nothing here. */
   apply(changes: readonly Change[]): void {
     for (const change of changes) {
       if (change.kind === 'node' && change.node === null) this.#entitlements.delete(change.key as SpiffeId)
-      if (change.kind === 'entry' && change.entry !== undefined) this.#replace(change.key, change.entry ?? undefined)
+      if (change.kind !== 'entry' || change.entry === undefined) continue
+      if (this.#told) this.#told.set(change.key, change.entry ?? undefined)
+      else this.#replace(change.key, change.entry ?? undefined)
     }
   }
 
@@ -79,16 +137,10 @@ export class EntryIndex {
     const before = this.#byId.get(id)
     if (before) {
       this.#byId.delete(id)
-      drop(this.#byParent, before.parentId, id)
-      drop(this.#bySpiffeId, before.spiffeId, id)
+      drop(this.#byParent, before.parentId, before)
+      drop(this.#bySpiffeId, before.spiffeId, before)
     }
     if (entry) this.#put(entry)
-    this.#version += 1
-  }
-
-  #putAll(entries: readonly Entry[]): void {
-    for (const group of [this.#byId, this.#byParent, this.#bySpiffeId]) group.clear()
-    for (const entry of entries) this.#put(entry)
     this.#version += 1
   }
 
@@ -103,13 +155,13 @@ export class EntryIndex {
     const visited = new Set<SpiffeId>()
     const waiting: SpiffeId[] = [agentId]
     const earned = new Set(selectors.map(selectorText))
-    for (const alias of (this.#byParent.get(serverId(this.#trustDomain)) ?? NONE).values()) {
+    for (const alias of members(this.#byParent.get(serverId(this.#trustDomain)))) {
       if (alias.selectors.every((selector) => earned.has(selectorText(selector)))) waiting.push(alias.spiffeId)
     }
     for (let parent = waiting.pop(); parent !== undefined; parent = waiting.pop()) {
       if (visited.has(parent)) continue
       visited.add(parent)
-      for (const entry of (this.#byParent.get(parent) ?? NONE).values()) {
+      for (const entry of members(this.#byParent.get(parent))) {
         if (trustDomainOf(entry.spiffeId) !== this.#trustDomain) continue
         found.push(entry)
         if (this.#byParent.has(entry.spiffeId)) waiting.push(entry.spiffeId)
@@ -119,16 +171,28 @@ export class EntryIndex {
   }
 }
 
-function add(groups: Map<SpiffeId, Map<string, Entry>>, key: SpiffeId, entry: Entry): void {
-  const group = groups.get(key)
-  if (group) group.set(entry.id, entry)
-  else groups.set(key, new Map([[entry.id, entry]]))
+/** The newest state of each entry that changed; undefined: it is gone. */
+type Told = Map<string, Entry | undefined>
+
+/** Entries with one ID in common. Most IDs have but one, and a set of one takes more memory than the entry. */
+type Group = Entry | Set<Entry>
+
+function members(group: Group | undefined): Iterable<Entry> {
+  if (group === undefined) return []
+  return group instanceof Set ? group : [group]
 }
 
-function drop(groups: Map<SpiffeId, Map<string, Entry>>, key: SpiffeId, id: string): void {
+function add(groups: Map<SpiffeId, Group>, key: SpiffeId, entry: Entry): void {
   const group = groups.get(key)
-  group?.delete(id)
-  if (group?.size === 0) groups.delete(key)
+  if (group === undefined) groups.set(key, entry)
+  else if (group instanceof Set) group.add(entry)
+  else groups.set(key, new Set([group, entry]))
+}
+
+function drop(groups: Map<SpiffeId, Group>, key: SpiffeId, entry: Entry): void {
+  const group = groups.get(key)
+  if (group instanceof Set) group.delete(entry)
+  if (group === entry || (group instanceof Set && group.size === 0)) groups.delete(key)
 }
 
 function sameMembers(a: readonly Entry[], b: readonly Entry[]): boolean {

@@ -14,6 +14,7 @@ export const DECISIONS = [
   'src/server/authorize.ts',
   'src/server/dns-name.ts',
   'src/server/entry-index.ts',
+  'src/server/entry-lookup.ts',
   'src/server/svid.ts',
   'src/server/trust.ts',
   'src/transport/front.ts',

@@ -10,6 +10,7 @@ import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import type { CaManager } from '../../server/ca-manager.ts'
 import { ChangeTail } from '../../server/change-tail.ts'
 import { EntryIndex } from '../../server/entry-index.ts'
+import { entriesInMemory } from '../../server/entry-lookup.ts'
 import { NodeIndex } from '../../server/node-index.ts'
 import { assembleServer } from '../../server/server.ts'
 import type { ServerSvid } from '../../server/server-svid.ts'
@@ -115,10 +116,20 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   const shared = plugins.storeShared || plugins.keyManager.shared !== undefined
   // What others write from here on is news; what they wrote before is read.
   if (shared) await store.changes.catchUp()
-  const [entries, nodes] = await Promise.all([EntryIndex.load(store, trustDomain), NodeIndex.load(store)])
+  const nodes = await NodeIndex.load(store)
+  // A million entries take a while. They are read once everything else is up, and questions go to the database until then.
+  const entryIndex = new EntryIndex(store, trustDomain, {
+    pause: () => new Promise((resolve) => setImmediate(resolve)),
+    failed: async (error) => {
+      signal.throwIfAborted()
+      log.error('Could not read the registration entries', { error: errorMessage(error) })
+      await pause(5_000, signal)
+      signal.throwIfAborted()
+    },
+  })
   const server = await assembleServer(options, {
     ...plugins,
-    entries,
+    entries: entriesInMemory(entryIndex, store.entries),
     nodes,
     exchange: options.http && {
       sources: loadExchangeSources(options.http.exchange),
@@ -191,6 +202,8 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   }
   const looks = [...(plugins.keyManager.shared ? [look] : []), ...(shared ? [follow] : [])]
   runPeriodically([...server.tasks, ...looks], signal, log)
+  // It gives up when the process ends.
+  entryIndex.read().catch(() => {})
   const following = followUpstream(server.manager, signal, log.child({ subsystem_name: 'ca_manager' }))
 
   await new Promise<void>((resolve) => {
