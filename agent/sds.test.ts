@@ -4,6 +4,7 @@ import { Secret, SPIFFECertValidatorConfig } from '../proto/envoy/extensions/tra
 import type { DiscoveryRequest, DiscoveryResponse } from '../proto/envoy/service/discovery/v3.ts'
 import type { Bundle } from '../src/core/bundle.ts'
 import { parseCertificate } from '../src/core/certificate.ts'
+import { countedLog } from '../src/core/counted-log.ts'
 import { silentLog } from '../src/core/log.ts'
 import { decodePem } from '../src/core/pem.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
@@ -85,6 +86,7 @@ function setUp(entries: readonly AgentEntry[], options: Partial<SdsApi['sds']> =
     cache,
     attest: async () => ['unix:uid:1'],
     log: silentLog,
+    refusals: countedLog(silentLog, { clock: { nowMs: () => START * 1000 } }),
     sds: {
       defaultSvidName: 'default',
       defaultBundleName: 'ROOTCA',
@@ -107,7 +109,7 @@ const request = (resourceNames: readonly string[], changes: Partial<DiscoveryReq
 })
 
 const row = (name: string) => SDS.find(({ path }) => path.endsWith(`/${name}`)) as Method<SdsApi>
-const CALL = { signal: new AbortController().signal } as Call
+const CALL = { signal: new AbortController().signal, peer: { via: 'local' } } as Call
 
 async function fetch(api: SdsApi, names: readonly string[], node?: Node): Promise<DiscoveryResponse> {
   const { handle } = row('FetchSecrets') as { handle(...args: unknown[]): Promise<DiscoveryResponse> }
@@ -283,7 +285,7 @@ function open(api: SdsApi) {
   let failure: unknown
   const done = (async () => {
     try {
-      for await (const response of handle(api, requests, { signal: stop.signal })) responses.push(response)
+      for await (const response of handle(api, requests, { ...CALL, signal: stop.signal })) responses.push(response)
     } catch (error) {
       failure = error
     }

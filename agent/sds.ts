@@ -6,6 +6,7 @@ import {
   DiscoveryResponse,
 } from '../proto/envoy/service/discovery/v3.ts'
 import type { Any } from '../proto/google/protobuf/any.ts'
+import type { CountedLog } from '../src/core/counted-log.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
 import { bidi, type Call, type Method, unary } from '../src/rpc/method.ts'
@@ -19,6 +20,8 @@ export interface SdsApi {
   attest(call: Call): Promise<readonly string[]>
   readonly sds: SdsOptions
   readonly log: Log
+  /** For lines that a caller can have written as often as they ask. */
+  readonly refusals: CountedLog
 }
 
 const SERVICE = '/envoy.service.secret.v3.SecretDiscoveryService'
@@ -73,9 +76,9 @@ async function* streamSecrets(
   requests: AsyncIterable<DiscoveryRequest>,
   call: Call,
 ): AsyncGenerator<DiscoveryResponse> {
-  const { log } = api
+  const log = api.refusals.of({ caller_uid: call.peer.via === 'local' ? call.peer.process?.uid : undefined })
   const selectors = await api.attest(call)
-  const stream = new SecretStream(api)
+  const stream = new SecretStream(api, log)
   const reader = requests[Symbol.asyncIterator]()
   const stop = new AbortController()
   const updates = api.cache.subscribe(selectors, AbortSignal.any([call.signal, stop.signal]))
@@ -115,6 +118,7 @@ async function* streamSecrets(
 /** What one Envoy asked for last, and what it was sent. */
 class SecretStream {
   readonly #api: SdsApi
+  readonly #log: Log
   #version = 0
   /** Of the answer sent last; empty: there was none. */
   #nonce = ''
@@ -123,13 +127,14 @@ class SecretStream {
   #update: WorkloadUpdate | undefined
   #sent: readonly Any[] | undefined
 
-  constructor(api: SdsApi) {
+  constructor(api: SdsApi, log: Log) {
     this.#api = api
+    this.#log = log
   }
 
   /** @returns undefined if there is nothing new to say */
   onRequest(request: DiscoveryRequest): DiscoveryResponse | undefined {
-    const { log } = this.#api
+    const log = this.#log
     const { resourceNames, versionInfo, responseNonce, errorDetail } = request
     log.debug('Received StreamSecrets request', {
       resource_names: resourceNames.join(','),

@@ -12,6 +12,7 @@ import {
 } from '../proto/spiffe/workload.ts'
 import type { Bundle } from '../src/core/bundle.ts'
 import { parseCertificates } from '../src/core/certificate.ts'
+import { countedLog } from '../src/core/counted-log.ts'
 import { hex } from '../src/core/der.ts'
 import type { Entry, EntryFields } from '../src/core/entry.ts'
 import { StatusError } from '../src/core/error.ts'
@@ -196,6 +197,7 @@ async function setUp() {
         verify: nodeVerifier(),
         clock,
         log: silentLog,
+        refusals: countedLog(silentLog, { clock }),
       },
       workloadPipeline(silentLog, () => 'id'),
     )

@@ -17,6 +17,7 @@ import {
 import type { Bundle } from '../src/core/bundle.ts'
 import { workloadJwks } from '../src/core/bundle-document.ts'
 import { type Clock, epochSeconds } from '../src/core/clock.ts'
+import type { CountedLog } from '../src/core/counted-log.ts'
 import { concat } from '../src/core/der.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import { validateJwtSvid } from '../src/core/jwt-svid.ts'
@@ -47,6 +48,8 @@ export interface WorkloadApi {
   readonly verify: VerifySignature
   readonly clock: Clock
   readonly log: Log
+  /** For lines that a caller can have written as often as they ask. */
+  readonly refusals: CountedLog
 }
 
 const SERVICE = '/SpiffeWorkloadAPI'
@@ -212,7 +215,7 @@ function foreignClaims(
 
 function visible<T>(api: WorkloadApi, items: readonly T[], entryOf: (item: T) => AgentEntry): readonly T[] {
   return dropDuplicateHints(items, entryOf, (entry) =>
-    api.log.warn('Ignoring entry with duplicate hint', { entry: entry.id, hint: entry.hint }),
+    api.refusals.of({}).warn('Ignoring entry with duplicate hint', { entry: entry.id, hint: entry.hint }),
   )
 }
 
@@ -281,12 +284,12 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 function noIdentity(api: WorkloadApi, call: Call, method: string, selectors: readonly string[]): StatusError {
-  const pid = call.peer.via === 'local' ? call.peer.process?.pid : undefined
+  const { pid, uid } = (call.peer.via === 'local' && call.peer.process) || {}
   if (pid !== process.pid) {
     const shown = selectors.filter((text) =>
       api.logSelectors.some((prefix) => text === prefix || text.startsWith(`${prefix}:`)),
     )
-    api.log.error('No identity issued', {
+    api.refusals.of({ caller_uid: uid }).error('No identity issued', {
       registered: false,
       pid,
       method,

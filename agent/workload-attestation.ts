@@ -1,3 +1,4 @@
+import type { CountedLog } from '../src/core/counted-log.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
 import type { PeerProcess, WorkloadAttestor } from '../src/core/plugin.ts'
@@ -15,34 +16,40 @@ export type AttestWorkload = (peer: WatchedProcess, signal: AbortSignal) => Prom
 
 /**
  * Makes the function that turns a process into its selectors (`type:value`, unsorted): all attestors at once; one that fails
- * is logged and its selectors are missing. Whether the process is still the one that connected is checked after they answered, so
+ * is logged and its selectors are missing (`failures` counts for whom: they can have it written as often as they ask). Whether the process is still the one that connected is checked after they answered, so
  * that what was read of a successor with the same pid is never used.
  *
  * @throws StatusError UNAVAILABLE `workload attestation failed` if all attestors failed or the process is gone; no reason is told
  */
-export function workloadAttestation(attestors: readonly WorkloadAttestor[], log: Log): AttestWorkload {
+export function workloadAttestation(
+  attestors: readonly WorkloadAttestor[],
+  log: Log,
+  failures: CountedLog,
+): AttestWorkload {
   return async (peer, signal) => {
     const outcomes = await Promise.allSettled(attestors.map((attestor) => attestor.attest(peer, signal)))
     const selectors: string[] = []
-    let failures = 0
+    let failed = 0
     for (const [index, outcome] of outcomes.entries()) {
       const { name } = attestors[index]!
       if (outcome.status === 'fulfilled') {
         for (const value of outcome.value) selectors.push(`${name}:${value}`)
       } else {
-        failures += 1
-        log.error('Failed to collect all selectors', {
+        failed += 1
+        failures.of({ caller_uid: peer.uid }).error('Failed to collect all selectors', {
           pid: peer.pid,
           error: `workload attestor "${name}" failed: ${errorMessage(outcome.reason)}`,
         })
       }
     }
     signal.throwIfAborted()
-    if (failures === attestors.length) throw new StatusError('UNAVAILABLE', 'workload attestation failed')
+    if (failed === attestors.length) throw new StatusError('UNAVAILABLE', 'workload attestation failed')
     try {
       peer.assertAlive()
     } catch (error) {
-      log.warn('could not verify existence of the original caller', { pid: peer.pid, error: errorMessage(error) })
+      failures
+        .of({ caller_uid: peer.uid })
+        .warn('could not verify existence of the original caller', { pid: peer.pid, error: errorMessage(error) })
       throw new StatusError('UNAVAILABLE', 'workload attestation failed', { cause: error })
     }
     if (log.debugEnabled && peer.pid !== process.pid) {

@@ -47,6 +47,8 @@ export async function serveHealth(
     else response.writeHead(good ? 200 : 500, { 'content-type': 'application/json' }).end(`${body}\n`)
   })
   server.requestTimeout = 10_000
+  server.headersTimeout = 5_000
+  server.maxConnections = 256
   const { text: address } = await listenTcp(server, options.host, options.port)
   log.info('Serving health checks', { address, subsystem_name: 'health' })
   await look()

@@ -63,3 +63,9 @@ test.each([
 ])('the address of %s is %s', (address, host) => {
   expect(addressWithoutPort(address)).toBe(host)
 })
+
+test('many addresses at once do not fill the memory', () => {
+  const { limiter: attest } = limiter(1)
+  for (let number = 0; number < 200_000; number++) attest.take(`${number}`, 1, call)
+  expect(attest.size).toBeLessThanOrEqual(131_072)
+})

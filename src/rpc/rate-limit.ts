@@ -14,6 +14,8 @@ export interface RateLimitOptions {
 }
 
 const GENERATION_MS = 60_000
+/** Addresses in a generation: one with more ends early, and who has no bucket any more has a full one. */
+const GENERATION_SIZE = 65_536
 const LONGEST_WAIT_MS = 5 * 60_000
 
 interface Bucket {
@@ -79,7 +81,7 @@ export class RateLimiter {
   }
 
   #bucket(address: string, nowMs: number): Bucket {
-    if (nowMs - this.#generationStartedMs >= GENERATION_MS) {
+    if (nowMs - this.#generationStartedMs >= GENERATION_MS || this.#young.size >= GENERATION_SIZE) {
       this.#old = nowMs - this.#generationStartedMs >= 2 * GENERATION_MS ? new Map() : this.#young
       this.#young = new Map()
       this.#generationStartedMs = nowMs

@@ -59,6 +59,10 @@ export class ServerCall implements IncomingCall {
     this.#stream = stream
     this.#headers = headers
     this.#open = open
+    open.add(this)
+    // A reset or a protocol error also emits 'close', where the call is cleaned up.
+    stream.on('error', () => {})
+    stream.once('close', () => this.#onClose())
   }
 
   /** Made when first asked for: most unary calls never look at it. */
@@ -78,11 +82,9 @@ export class ServerCall implements IncomingCall {
   }
 
   start(requestEnded: boolean): void {
+    // It may have waited for its turn.
+    if (this.#finished) return
     const stream = this.#stream
-    this.#open.add(this)
-    // A reset or a protocol error also emits 'close', where the call is cleaned up.
-    stream.on('error', () => {})
-    stream.once('close', () => this.#onClose())
     try {
       this.#method = this.#admit()
     } catch (error) {
@@ -111,7 +113,7 @@ export class ServerCall implements IncomingCall {
   /** Ends a server stream of a stopping server; other calls go on. */
   endSubscription(): void {
     if (this.#lingering !== undefined) this.#reset()
-    else if (this.#method?.kind === 'server-stream') this.fail(new StatusError('UNAVAILABLE', 'the server is stopping'))
+    else if (this.#method?.kind === 'server-stream') this.fail(stopping())
   }
 
   /** Tells the handler that nobody waits any more. */
@@ -402,6 +404,10 @@ class MessageQueue implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8Arra
   return(): Promise<IteratorResult<Uint8Array>> {
     return Promise.resolve({ value: undefined, done: true })
   }
+}
+
+export function stopping(): StatusError {
+  return new StatusError('UNAVAILABLE', 'the server is stopping')
 }
 
 function drained(stream: ServerHttp2Stream): Promise<void> {

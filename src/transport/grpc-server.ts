@@ -1,13 +1,17 @@
 import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { type Clock, systemClock } from '../core/clock.ts'
-import { errorMessage } from '../core/error.ts'
+import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
-import type { Peer } from '../rpc/caller.ts'
+import { nameOf, type Peer } from '../rpc/caller.ts'
+import { addressWithoutPort } from '../rpc/rate-limit.ts'
 import type { BoundService } from '../rpc/service.ts'
 import { byteBudget } from './byte-budget.ts'
+import type { FairTurns } from './fair-turns.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
-import { type CallContext, ServerCall } from './grpc-server-call.ts'
+import { type CallContext, ServerCall, stopping } from './grpc-server-call.ts'
+import { type SharedBoundOptions, sharedBound } from './shared-bound.ts'
+import { networkOf } from './tcp-listener.ts'
 
 export interface GrpcServerOptions {
   readonly service: BoundService
@@ -20,6 +24,12 @@ export interface GrpcServerOptions {
   readonly strangersBytes?: number
   /** Streams open at once on one connection; default 1000. grpc-go has no limit; clients queue beyond it. */
   readonly maxConcurrentStreams?: number
+  /** How many calls a user (`userOf`) and all of them may have open or waiting; beyond it RESOURCE_EXHAUSTED. Default no bound. */
+  readonly calls?: SharedBoundOptions
+  /** Has users start their calls in turns; default all at once. */
+  readonly inTurns?: FairTurns<string | number>
+  /** An anonymous peer's connection without a call is ended after this time; default 60 s. */
+  readonly strangerIdleMs?: number
   /** Header bytes of one request; default 64 KiB. */
   readonly maxHeaderListBytes?: number
   /** Memory one connection may hold before new streams are refused, MiB; default 64. */
@@ -34,15 +44,22 @@ export interface GrpcServerOptions {
   readonly streamResets?: { readonly burst: number; readonly perSecond: number }
 }
 
+export interface ConnectionOptions {
+  /** Streams open at once on this connection; default what the server says. */
+  readonly maxConcurrentStreams?: number
+}
+
 export interface GrpcServer {
   /** Takes over a connected socket. The peer was decided by whoever accepted it. */
-  accept(socket: Duplex, peer: Peer): void
+  accept(socket: Duplex, peer: Peer, options?: ConnectionOptions): void
   /**
    * Stops: GOAWAY to all, subscriptions (server streams) end with UNAVAILABLE at once, other calls have `graceMs` (default
    * 10 s, SPIRE's) before their connections are cut. Resolves when every connection is gone.
    */
   close(graceMs?: number): Promise<void>
   readonly connectionCount: number
+  /** Calls that are open or wait for their turn. */
+  readonly callCount: number
 }
 
 /** Serves a table of methods as gRPC over HTTP/2 on sockets that the caller accepts. It names no method. */
@@ -64,6 +81,8 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     streamResetBurst: options.streamResets?.burst ?? 5000,
     streamResetRate: options.streamResets?.perSecond ?? 1000,
   })
+  const bound = options.calls && sharedBound<string | number>(options.calls)
+  const turns = options.inTurns
   const connections = new Set<Connection>()
   let onEmpty: (() => void) | undefined
   let closing = false
@@ -84,7 +103,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
   let accepted: Connection | undefined
   let accepting: Duplex | undefined
 
-  const accept = (socket: Duplex, peer: Peer): void => {
+  const accept = (socket: Duplex, peer: Peer, { maxConcurrentStreams }: ConnectionOptions = {}): void => {
     // What was open with a certificate does not outlive it, whatever it waits for.
     const leftMs =
       peer.via === 'x509' ? peer.expiresAt * 1000 - (options.clock ?? systemClock).nowMs() : Number.POSITIVE_INFINITY
@@ -102,10 +121,23 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       return
     }
     const { session, calls } = connection
+    if (maxConcurrentStreams !== undefined) session.settings({ maxConcurrentStreams })
+    const user = userOf(peer)
     session.on('stream', (stream, headers: IncomingHttpHeaders, flags: number) => {
       const call = new ServerCall(context, peer, stream, headers, calls)
-      call.start((flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0)
+      const requestEnded = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0
+      const granted = bound?.take(user) ?? true
+      if (bound !== undefined && granted) stream.once('close', () => bound.give(user))
+      // A refusal waits for its turn too: whoever calls again at once is slowed down by it.
+      const go = (): void => {
+        if (!granted) call.fail(tooManyCalls())
+        else if (closing) call.fail(stopping())
+        else call.start(requestEnded)
+      }
+      if (turns === undefined) go()
+      else turns.take(user, go)
     })
+    if (peer.via === 'anonymous') endIdle(connection, options.strangerIdleMs ?? 60_000)
     const preface = setTimeout(() => cut(connection), options.prefaceTimeoutMs ?? 20_000)
     connection.timers.push(preface)
     session.once('remoteSettings', () => clearTimeout(preface))
@@ -139,7 +171,22 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     get connectionCount() {
       return connections.size
     },
+    get callCount() {
+      let count = 0
+      for (const { calls } of connections) count += calls.size
+      return count
+    },
   }
+}
+
+/** Who shares a bound: processes of one uid, connections of one identity, strangers from one network. */
+function userOf(peer: Peer): string | number {
+  if (peer.via === 'local') return peer.process?.uid ?? 'local'
+  return nameOf(peer) ?? networkOf(addressWithoutPort(peer.address))
+}
+
+function tooManyCalls(): StatusError {
+  return new StatusError('RESOURCE_EXHAUSTED', 'too many calls of this user are open: try again')
 }
 
 /** setTimeout's longest. */
@@ -156,6 +203,22 @@ interface Connection {
 function cut({ session, socket }: Connection): void {
   session.destroy()
   socket.destroy()
+}
+
+/** Ends the connection of somebody unknown that was without a call twice in a row when it was looked at. */
+function endIdle(connection: Connection, idleMs: number): void {
+  const { session, calls, timers } = connection
+  let seen = 0
+  let idleAt = -1
+  session.on('stream', () => {
+    seen += 1
+  })
+  const look = setInterval(() => {
+    if (calls.size > 0) return
+    if (idleAt === seen) cut(connection)
+    idleAt = seen
+  }, idleMs / 2)
+  timers.push(look.unref())
 }
 
 /**

@@ -10,9 +10,11 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { StatusError } from '../core/error.ts'
 import { silentLog } from '../core/log.ts'
 import type { BoundMethod, IncomingCall } from '../rpc/service.ts'
+import { fairTurns } from './fair-turns.ts'
 import { connect, type GrpcChannel } from './grpc-client.ts'
 import { type GrpcServer, serveGrpc } from './grpc-server.ts'
 import { loadPeerWatcher, watchOf, watchProcess } from './peer.ts'
+import { refuseConnection } from './refuse-connection.ts'
 import { PQ_GROUPS } from './runtime.ts'
 import { listenTls, type TlsIdentity, type TlsListener } from './tls.ts'
 import { type Listener, listenUnix } from './unix-socket.ts'
@@ -474,4 +476,156 @@ test('a connection ends with the certificate that opened it, and none begins aft
   await expect(late.unary(method('Unary'), bytes(0))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   late.close()
   endOfCertificate = 4_000_000_000
+})
+
+test('a user over their calls is told so while another is served, and may call again when one has ended', async () => {
+  const bounded = serveGrpc({ service, log: silentLog, calls: { perHolder: 3, inAll: 100 }, inTurns: fairTurns() })
+  let uid = 1
+  const listener = await listenAt('calls.sock', (socket) =>
+    bounded.accept(socket, { via: 'local', process: { pid: 1, uid, gid: 1 } }),
+  )
+  const dial = () => connect({ target: `unix://${listener.address}` })
+  const first = await dial()
+  const second = await dial()
+  const following = [first, first, second].map((client) =>
+    client.serverStream(method('Follow'), bytes(0))[Symbol.asyncIterator](),
+  )
+  for (const answers of following) expect((await answers.next()).value).toEqual(bytes(7))
+  const refused = { code: 'RESOURCE_EXHAUSTED', message: 'too many calls of this user are open: try again' }
+  for (const size of [1, 300_000]) {
+    for (const client of [first, second]) {
+      await expect(client.unary(method('Unary'), new Uint8Array(size))).rejects.toMatchObject(refused)
+      await expect(
+        client.serverStream(method('Follow'), bytes(0))[Symbol.asyncIterator]().next(),
+      ).rejects.toMatchObject(refused)
+    }
+  }
+  uid = 2
+  const other = await dial()
+  expect(await other.unary(method('Unary'), bytes(0))).toEqual(bytes(0))
+  await following[0]!.return!()
+  await expect.poll(() => first.unary(method('Unary'), bytes(0)).catch(() => undefined)).toEqual(bytes(0))
+  for (const client of [first, second, other]) client.close()
+  await listener.close()
+  await bounded.close(100)
+})
+
+test('the calls of another user start between those of a burst, not after it', async () => {
+  const started: string[] = []
+  let letGo = () => {}
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve
+  })
+  const seen = new Map<string, BoundMethod>([
+    [
+      '/test.Echo/Unary',
+      {
+        path: '/test.Echo/Unary',
+        kind: 'unary',
+        stream: none,
+        unary: async (request, call) => {
+          started.push(call.peer.via === 'local' ? `uid ${call.peer.process!.uid}` : '')
+          await held
+          return request
+        },
+      },
+    ],
+  ])
+  const turns: (() => void)[] = []
+  const fair = serveGrpc({
+    service: { methods: seen, services: new Set() },
+    log: silentLog,
+    inTurns: fairTurns({ perTurn: 1, later: (turn) => turns.push(turn) }),
+  })
+  let uid = 1
+  const listener = await listenAt('turns.sock', (socket) =>
+    fair.accept(socket, { via: 'local', process: { pid: 1, uid, gid: 1 } }),
+  )
+  const dial = () => connect({ target: `unix://${listener.address}` })
+  const burst = await dial()
+  const calls = Array.from({ length: 50 }, () => burst.unary(method('Unary'), bytes(0)))
+  await expect.poll(() => started).toHaveLength(1)
+  uid = 2
+  const other = await dial()
+  calls.push(other.unary(method('Unary'), bytes(0)))
+  // The burst was sent before the other user connected, and both wait for their turns.
+  await expect.poll(() => fair.callCount).toBe(51)
+  while (turns.length > 0) turns.shift()!()
+  await expect.poll(() => started).toHaveLength(51)
+  expect(started.indexOf('uid 2')).toBe(2)
+  letGo()
+  expect(await Promise.all(calls)).toHaveLength(51)
+  for (const client of [burst, other]) client.close()
+  await listener.close()
+  await fair.close(100)
+})
+
+test('a call that was given up before its turn never starts', async () => {
+  let starts = 0
+  const turns: (() => void)[] = []
+  const counting: BoundMethod = {
+    path: '/test.Echo/Unary',
+    kind: 'unary',
+    stream: none,
+    unary: async (request) => {
+      starts++
+      return request
+    },
+  }
+  const fair = serveGrpc({
+    service: { methods: new Map([[counting.path, counting]]), services: new Set() },
+    log: silentLog,
+    inTurns: fairTurns({ perTurn: 1, later: (turn) => turns.push(turn) }),
+  })
+  const listener = await listenAt('left.sock', (socket) => fair.accept(socket, { via: 'local' }))
+  const client = await connect({ target: `unix://${listener.address}` })
+  await client.unary(method('Unary'), bytes(0))
+  const waiting = Array.from({ length: 5 }, () =>
+    client.unary(method('Unary'), bytes(0), { timeoutMs: 200 }).catch(() => 'gone'),
+  )
+  await expect.poll(() => fair.callCount).toBe(5)
+  expect(await Promise.all(waiting)).toEqual(Array(5).fill('gone'))
+  await expect.poll(() => fair.callCount).toBe(0)
+  while (turns.length > 0) turns.shift()!()
+  expect(starts).toBe(1)
+  client.close()
+  await listener.close()
+  await fair.close(100)
+})
+
+test('an anonymous connection without a call is ended, one with a call is not', async () => {
+  const strict = serveGrpc({ service, log: silentLog, strangerIdleMs: 40 })
+  const listener = await listenAt('idle.sock', (socket) =>
+    strict.accept(socket, { via: 'anonymous', address: '192.0.2.1:1' }),
+  )
+  const dial = () => connectHttp2('http://localhost', { createConnection: () => connectSocket(listener.address) })
+  const busy = dial()
+  const headers = { ':method': 'POST', ':path': '/test.Echo/Chat', 'content-type': 'application/grpc' }
+  const call = busy.request(headers)
+  await expect.poll(() => strict.callCount).toBe(1)
+  for (let number = 0; number < 2; number++)
+    await once(
+      dial().on('error', () => {}),
+      'close',
+    )
+  expect(busy.destroyed).toBe(false)
+  call.end()
+  await once(busy, 'close')
+  await listener.close()
+  await strict.close(100)
+})
+
+test('a connection that is refused says why, as grpc-go reads it', async () => {
+  const listener = await listenAt('refused.sock', (socket) => refuseConnection(socket, 'too many of uid 7'))
+  const socket = connectSocket(listener.address)
+  socket.on('error', () => {})
+  let received = ''
+  socket.on('data', (piece) => {
+    received += piece.toString('latin1')
+  })
+  await once(socket, 'close')
+  const settings = '\0\0\0\x04\0\0\0\0\0'
+  // ENHANCE_YOUR_CALM, after no stream.
+  expect(received).toBe(`${settings}\0\0\x19\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0btoo many of uid 7`)
+  await listener.close()
 })

@@ -29,8 +29,12 @@ const ENOPROTOOPT = 92
 /**
  * Loads koffi (once, about 10 ms) and gives a function that takes a connection's credentials and watches the process until the
  * socket closes. One watch serves all calls of a connection. Linux only: elsewhere it throws.
+ *
+ * @param admit looks at the credentials before anything is opened for the connection, and throws if it is one too many
  */
-export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> {
+export async function loadPeerWatcher(
+  admit: (socket: Socket, peer: PeerProcess) => void = () => {},
+): Promise<(socket: Socket) => PeerWatch> {
   if (process.platform !== 'linux') throw new Error(`peer credentials are not supported on ${process.platform}`)
   const { default: koffi } = await import('koffi')
   const libc = koffi.load(null)
@@ -53,6 +57,7 @@ export async function loadPeerWatcher(): Promise<(socket: Socket) => PeerWatch> 
     }
     // 0: the peer lives in a PID namespace that we cannot see.
     if (peer.pid === 0) throw new StatusError('UNAUTHENTICATED', 'could not resolve caller information')
+    admit(socket, peer)
     const watch = watchProcess(peer)
     try {
       const pidfd = Buffer.alloc(4)

@@ -1,6 +1,6 @@
 import { connect, createServer, type Server } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { clientAddress, listenTcp } from './tcp-listener.ts'
+import { clientAddress, listenTcp, networkOf } from './tcp-listener.ts'
 
 const servers: Server[] = []
 afterEach(() => {
@@ -57,4 +57,15 @@ test('a port in use, an address of another machine and an unknown name are refus
   await expect(elsewhere).rejects.toThrow(`listen tcp 192.0.2.1:${port}: bind: cannot assign requested address`)
   const nowhere = listenTcp(newServer().server, 'none.invalid', 1)
   await expect(nowhere).rejects.toThrow('listen tcp none.invalid:1: lookup none.invalid: no such host')
+})
+
+test.each([
+  ['192.0.2.1', '192.0.2.1'],
+  ['2001:db8:1:2::3', '20010db800010002::/64'],
+  ['2001:db8:1:2:ffff:ffff:ffff:ffff', '20010db800010002::/64'],
+  ['fe80::1%eth0', 'fe80000000000000::/64'],
+  ['::ffff:192.0.2.1', '::ffff:192.0.2.1'],
+  ['', ''],
+])('%s shares its bounds with all of %s', (address, network) => {
+  expect(networkOf(address)).toBe(network)
 })

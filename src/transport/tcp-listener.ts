@@ -2,6 +2,7 @@ import { lookup } from 'node:dns/promises'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import { isIP } from 'node:net'
 import { errorMessage } from '../core/error.ts'
+import { parseIpAddress } from '../core/ip-address.ts'
 
 /** An address to listen on that means all of this machine's. */
 const ANY: ReadonlySet<string> = new Set(['', '0.0.0.0', '::'])
@@ -48,6 +49,12 @@ async function listenAt(server: Server, host: string, port: number): Promise<voi
 /** The address of whoever connected, without port; an IPv4 client of a listener for both families has its IPv4 address. Empty if unknown. */
 export function clientAddress({ remoteAddress = '' }: Pick<Socket, 'remoteAddress'>): string {
   return remoteAddress.startsWith('::ffff:') && remoteAddress.includes('.') ? remoteAddress.slice(7) : remoteAddress
+}
+
+/** Whom a bound takes for one: an IPv4 address, or the /64 that one IPv6 host has to itself. */
+export function networkOf(address: string): string {
+  const bytes = address.includes(':') ? parseIpAddress(address.replace(/%.*$/, '')) : undefined
+  return bytes?.length === 16 ? `${Buffer.from(bytes.subarray(0, 8)).toString('hex')}::/64` : address
 }
 
 /** `host:port`, with brackets around an IPv6 address. */

@@ -114,6 +114,68 @@ test('above the greatest number of connections the next is refused', async () =>
   expect(peers).toEqual([])
 })
 
+/** Waits until a connection has ended, one way or another. */
+function ended(socket: Socket): Promise<void> {
+  open.push(socket)
+  socket.on('error', () => {})
+  socket.resume()
+  return new Promise((resolve) => socket.once('close', () => resolve()))
+}
+
+test('strangers share a bound: who has said nothing or is anonymous counts, who is known does not', async () => {
+  const identity = { secureContext: secureContextOf(clientIdentity, false), ...H2 }
+  const { port, peers } = await listener({
+    strangers: { perHolder: 2, inAll: 10 },
+    onConnection: (socket, peer) => {
+      peers.push(peer)
+      open.push(socket)
+      socket.write('taken')
+    },
+  })
+  const anonymous = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...H2 })
+  open.push(anonymous)
+  anonymous.on('error', () => {})
+  await once(anonymous, 'data')
+  for (let number = 0; number < 5; number++) {
+    const known = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...identity })
+    open.push(known)
+    await once(known, 'data')
+  }
+  const silent = connectSocket(port, '127.0.0.1')
+  const silentEnd = ended(silent)
+  await once(silent, 'connect')
+  // Two strangers are there, so the third is sent away, and comes in once one of them has left.
+  await ended(connectSocket(port, '127.0.0.1'))
+  expect(silent.destroyed).toBe(false)
+  expect(peers.map(({ via }) => via)).toEqual(['anonymous', 'x509', 'x509', 'x509', 'x509', 'x509'])
+  silent.destroy()
+  anonymous.destroy()
+  await silentEnd
+  await expect
+    .poll(async () => {
+      const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ...H2 })
+      open.push(socket)
+      socket.on('error', () => {})
+      return await new Promise((resolve) => socket.once('data', resolve).once('close', resolve))
+    })
+    .toBeInstanceOf(Buffer)
+})
+
+test('handshakes that fail leave nothing counted, and few lines', async () => {
+  const lines: unknown[] = []
+  const log = { ...silentLog, warn: (message: string) => void lines.push(message) }
+  const { port } = await listener({ log, strangers: { perHolder: 2, inAll: 10 } })
+  for (let number = 0; number < 30; number++) {
+    const socket = connectSocket(port, '127.0.0.1')
+    const end = ended(socket)
+    socket.end('GET / HTTP/1.1\r\n\r\n')
+    await end
+  }
+  for (let number = 0; number < 30; number++) await visit(port, {})
+  await expect.poll(async () => (await visit(port, H2)).said).toBe('taken')
+  expect(lines.length).toBeLessThanOrEqual(20)
+})
+
 /** Shakes hands as our client does with a server of these options. */
 async function dial(server: Server, tls: ClientTls): Promise<Socket> {
   await once(server.listen(0, '127.0.0.1'), 'listening')

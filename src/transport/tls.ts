@@ -1,12 +1,15 @@
 import { constants } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createSecureContext, createServer, type SecureContext, type TLSSocket } from 'node:tls'
+import { type Clock, systemClock } from '../core/clock.ts'
+import { countedLog } from '../core/counted-log.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Peer } from '../rpc/caller.ts'
 import { CIPHERS, GROUPS, NO_PQ_GROUPS, PQ_GROUPS } from './runtime.ts'
-import { clientAddress, hostPort, listenTcp } from './tcp-listener.ts'
+import { type SharedBoundOptions, sharedBound } from './shared-bound.ts'
+import { clientAddress, hostPort, listenTcp, networkOf } from './tcp-listener.ts'
 import type { Listener } from './unix-socket.ts'
 
 /** A certificate chain, leaf first, and the leaf's key. */
@@ -27,6 +30,10 @@ export interface TlsListenerOptions {
   readonly handshakeTimeoutMs?: number
   /** Connections at once; default 20000. */
   readonly maxConnections?: number
+  /** Connections of peers that are not known (yet): handshakes under way, and anonymous ones; default 2048 of one network, 4096 in all. */
+  readonly strangers?: SharedBoundOptions
+  /** Counts refused connections, so that they do not fill the log. */
+  readonly clock?: Clock
   /** Judges a client's chain (DER, leaf first) before HTTP/2 starts; throws if it is not valid. */
   verifyPeer(chain: readonly Uint8Array[]): Promise<VerifiedPeer>
   /** Gets every connection whose peer is anonymous or verified. */
@@ -57,6 +64,18 @@ const MAX_CHAIN = 16
  */
 export async function listenTls(options: TlsListenerOptions): Promise<TlsListener> {
   const { log } = options
+  const refusals = countedLog(log, { clock: options.clock ?? systemClock })
+  const sums = setInterval(refusals.sumUp, 60_000).unref()
+  const strangers = sharedBound<string>(options.strangers ?? { perHolder: 2048, inAll: 4096 })
+  /** What ends the counting of a connection as one of a stranger, by its remote address and port. */
+  const becomeKnown = new Map<string, () => void>()
+  const refuse = (socket: Socket, reason: string): void => {
+    const address = addressOf(socket)
+    refusals
+      .of({ caller_network: networkOf(clientAddress(socket)) })
+      .warn('Connection refused', { address, error: reason })
+    socket.destroy()
+  }
   const server = createServer(
     {
       ...contextOptions(options.identity, options.requirePqKem ?? false),
@@ -67,19 +86,33 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
     },
     (socket) => {
       socket.on('error', () => {})
+      const known = becomeKnown.get(addressOf(socket))
+      if (known !== undefined) socket.once('close', known)
       identify(socket, options).then(
         (peer) => {
-          if (!socket.destroyed) options.onConnection(socket, peer)
+          if (socket.destroyed) return
+          if (peer.via !== 'anonymous') known?.()
+          options.onConnection(socket, peer)
         },
-        (error) => {
-          log.warn('Connection refused', { address: addressOf(socket), error: errorMessage(error) })
-          socket.destroy()
-        },
+        (error) => refuse(socket, errorMessage(error)),
       )
     },
   )
   server.maxConnections = options.maxConnections ?? 20_000
   server.on('connection', (socket: Socket) => {
+    const address = addressOf(socket)
+    const network = networkOf(clientAddress(socket))
+    if (!strangers.take(network)) {
+      refuse(socket, 'too many connections of unknown peers are open')
+      return
+    }
+    const known = (): void => {
+      if (becomeKnown.get(address) !== known) return
+      becomeKnown.delete(address)
+      strangers.give(network)
+    }
+    becomeKnown.set(address, known)
+    socket.once('close', known)
     socket.setNoDelay(true)
     // A dead client must not hold its streams for ever; Go's listeners probe at this rate.
     socket.setKeepAlive(true, 15_000)
@@ -97,6 +130,8 @@ export async function listenTls(options: TlsListenerOptions): Promise<TlsListene
     setIdentity: (identity) => server.setSecureContext(contextOptions(identity, options.requirePqKem ?? false)),
     close: () =>
       new Promise((resolve) => {
+        clearInterval(sums)
+        refusals.sumUp()
         server.close()
         setImmediate(resolve)
       }),
@@ -134,7 +169,7 @@ async function identify(socket: TLSSocket, options: TlsListenerOptions): Promise
   return { via: 'x509', address, spiffeId, serialNumber, expiresAt }
 }
 
-function addressOf(socket: TLSSocket): string {
+function addressOf(socket: Socket): string {
   return hostPort(clientAddress(socket), socket.remotePort ?? 0)
 }
 

@@ -8,6 +8,8 @@ export interface UnixListenerOptions {
   readonly mode: number
   /** Mode of parent directories that have to be made (the umask still applies); default 0750. */
   readonly directoryMode?: number
+  /** Connections at once, of all together; default 10000. */
+  readonly maxConnections?: number
   /** Gets every connection. Errors and closing of the socket are the receiver's from then on. */
   onConnection(socket: Socket): void
 }
@@ -34,6 +36,7 @@ export async function listenUnix(options: UnixListenerOptions): Promise<Listener
     socket.on('error', () => {})
     options.onConnection(socket)
   })
+  server.maxConnections = options.maxConnections ?? 10_000
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     // A thousand workloads may start at once; the default backlog is 511.

@@ -1,26 +1,13 @@
-import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { Agent } from '../../../agent/agent.ts'
-import { SDS, type SdsApi } from '../../../agent/sds.ts'
 import { followServer } from '../../../agent/server-feed.ts'
 import { StateFile } from '../../../agent/state.ts'
-import { WORKLOAD_API, type WorkloadApi } from '../../../agent/workload-api.ts'
-import { workloadAttestation } from '../../../agent/workload-attestation.ts'
-import { WORKLOAD_HEALTH } from '../../../agent/workload-health.ts'
-import { workloadPipeline } from '../../../agent/workload-pipeline.ts'
 import { type AgentOptions, readAgentConfig } from '../../config/agent.ts'
 import { systemClock } from '../../core/clock.ts'
-import { errorMessage, StatusError } from '../../core/error.ts'
 import type { Log } from '../../core/log.ts'
-import { rememberingVerifier } from '../../core/remembering-verifier.ts'
 import { replaceFile } from '../../plugins/replace-file.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
-import { bindService } from '../../rpc/invoke.ts'
-import type { Call, Method } from '../../rpc/method.ts'
-import { serveGrpc } from '../../transport/grpc-server.ts'
-import { loadPeerWatcher, watchOf } from '../../transport/peer.ts'
-import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { serveHealth } from '../health-listener.ts'
 import { pause } from '../periodic.ts'
@@ -40,12 +27,7 @@ import { bootstrapRoots } from './bootstrap.ts'
 import { joinTokenOf } from './join-token.ts'
 import { makeAgentPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
-
-const STOP_GRACE_MS = 5_000
-/** Tokens that workloads validate again and again. */
-const REMEMBERED_SIGNATURES = 4096
-/** A workload's streams may come and go by the thousand on one connection; only its own socket suffers from it. */
-const STREAM_RESETS = { burst: 100_000, perSecond: 50_000 }
+import { serveWorkloads } from './workload-socket.ts'
 
 export const command = defineCommand({
   name: 'run',
@@ -159,67 +141,5 @@ export async function runAgent(
     stop.abort()
     log.info('Stopping agent APIs', { subsystem_name: 'endpoints' })
     await Promise.all([closeApi(), closeHealth(), feed])
-  }
-}
-
-/** Serves the Workload API and Envoy's SDS on the public socket. @returns stops it */
-async function serveWorkloads(
-  options: AgentOptions,
-  agent: Agent,
-  attestors: Parameters<typeof workloadAttestation>[0],
-  log: Log,
-  verify: ReturnType<typeof nodeVerifier>,
-): Promise<() => Promise<void>> {
-  const endpointLog = log.child({ subsystem_name: 'endpoints' })
-  const attest = workloadAttestation(attestors, log.child({ subsystem_name: 'workload_attestor' }))
-  const api: WorkloadApi & SdsApi = {
-    trustDomain: options.trustDomain,
-    sds: options.sds,
-    cache: agent.cache,
-    jwts: agent.jwts,
-    resync: () => agent.resync(),
-    async attest(call: Call) {
-      const watch = call.peer.via === 'local' && call.peer.process ? watchOf(call.peer.process) : undefined
-      if (!watch) throw new StatusError('INTERNAL', 'peer tracker watcher missing from context')
-      return attest({ ...watch.process, assertAlive: () => watch.assertAlive() }, call.signal)
-    },
-    allowUnauthenticatedVerifiers: options.allowUnauthenticatedVerifiers,
-    allowedForeignJwtClaims: new Set(options.allowedForeignJwtClaims),
-    logSelectors: options.logSelectors,
-    verify: rememberingVerifier(verify, REMEMBERED_SIGNATURES),
-    clock: systemClock,
-    log: endpointLog,
-  }
-  const watchPeer = await loadPeerWatcher()
-  const methods: readonly Method<WorkloadApi & SdsApi>[] = [
-    ...(options.disableWorkloadApi ? [] : WORKLOAD_API),
-    ...(options.disableSdsApi ? [] : SDS),
-    ...WORKLOAD_HEALTH,
-  ]
-  const service = bindService(methods, api, workloadPipeline(log, randomUUID))
-  const server = serveGrpc({ service, log: endpointLog, streamResets: STREAM_RESETS })
-  const listener = await listenUnix({
-    path: resolve(options.socketPath),
-    mode: 0o777,
-    directoryMode: 0o755,
-    onConnection(socket) {
-      try {
-        server.accept(socket, { via: 'local', process: watchPeer(socket).process })
-      } catch (error) {
-        endpointLog.warn('Connection dropped', { error: errorMessage(error) })
-        socket.destroy()
-      }
-    },
-  })
-  endpointLog.info('Starting agent APIs', {
-    address: listener.address,
-    apis: [...(options.disableWorkloadApi ? [] : ['Workload API']), ...(options.disableSdsApi ? [] : ['SDS'])].join(
-      ', ',
-    ),
-    network: 'unix',
-  })
-  return async () => {
-    await listener.close()
-    await server.close(STOP_GRACE_MS)
   }
 }

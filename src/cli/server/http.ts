@@ -7,6 +7,7 @@ import type { KeyManager } from '../../core/plugin.ts'
 import { type HttpAppOptions, httpApp, SEAL_PURPOSE } from '../../http/app.ts'
 import { oidcAdmins } from '../../plugins/oidc/admins.ts'
 import type { Server } from '../../server/server.ts'
+import { boundConnections } from '../../transport/http-connections.ts'
 import { clientAddress, listenTcp } from '../../transport/tcp-listener.ts'
 
 /** Serves the HTTP app on a listener of Node. @returns stops it */
@@ -44,6 +45,8 @@ export async function serveHttp(
   server.headersTimeout = 10_000
   // Longer than load balancers keep their connections, so that it is not us who close one that is about to be used.
   server.keepAliveTimeout = 75_000
+  server.maxConnections = MAX_CONNECTIONS
+  boundConnections(server, PER_NETWORK)
   const { text: address } = await listenTcp(server, options.bindAddress, options.bindPort)
   plane.log.info('Starting Server APIs', { address, network: 'http' })
   if (!tellsAddresses && isOfThisMachine(options.bindAddress)) {
@@ -56,6 +59,10 @@ export async function serveHttp(
     await closed
   }
 }
+
+const MAX_CONNECTIONS = 10_000
+/** Of one address, which may be a proxy; the few that everybody gets go beyond what others took. */
+const PER_NETWORK = { perHolder: 2_048, inAll: 8_000, atMost: MAX_CONNECTIONS }
 
 const FORWARDING = ['forwarded', 'x-forwarded-for']
 const ALL_ALIKE =

@@ -40,6 +40,8 @@ import { makeServerPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
 const MAX_CONNECTION_AGE_MS = 3 * 60_000
+/** Open at once of one identity or one network of strangers, and of all: a thousand agents behind one address attest in one call each. */
+const CALLS = { perHolder: 4_096, inAll: 16_384 }
 const STOP_GRACE_MS = 10_000
 
 export const command = defineCommand({
@@ -154,7 +156,12 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
 
   // Listeners: what the network is offered, and all of it on the admin socket.
   const endpointLog = log.child({ subsystem_name: 'endpoints' })
-  const tcp = serveGrpc({ service: server.service, log: endpointLog, maxConnectionAgeMs: MAX_CONNECTION_AGE_MS })
+  const tcp = serveGrpc({
+    service: server.service,
+    log: endpointLog,
+    maxConnectionAgeMs: MAX_CONNECTION_AGE_MS,
+    calls: CALLS,
+  })
   const admin = serveGrpc({ service: server.adminService, log: endpointLog })
   const tlsListener = await listenTls({
     host: options.bindAddress,
