@@ -12,6 +12,7 @@ import type { TrustDomain } from '../core/trust-domain.ts'
 import type { Ca, JwtKey, X509Ca } from './ca.ts'
 import type { ChangeTail } from './change-tail.ts'
 import type { VerifiableSource } from './exchange/source.ts'
+import type { KeptMessages } from './kept-messages.ts'
 import type { OwnBundle } from './own-bundle.ts'
 import type { Slots } from './slots.ts'
 
@@ -58,6 +59,7 @@ export interface ServerDeps {
   readonly bundle: OwnBundle
   readonly entries: EntryLookup
   readonly nodes: NodeLookup
+  readonly keptMessages: KeptMessages
   /** Only where this process is told of every write, its own and those of others. */
   readonly changeTail?: ChangeTail
   readonly verify: VerifySignature

@@ -4,7 +4,8 @@ import { failure } from '../rpc/failure.ts'
 import type { Call, EncodedMessage } from '../rpc/method.ts'
 import { authorizedEntries, byId } from './authorized-entries.ts'
 import type { ServerDeps } from './deps.ts'
-import { entryBytes, repeatedMessage, revisionBytes } from './encoded-entries.ts'
+import { entriesMessage, revisionsMessage } from './entry-writer.ts'
+import { maskKind } from './kept-messages.ts'
 
 /** As many entries or revisions as one message holds. */
 const PAGE = 500
@@ -13,6 +14,9 @@ const ENTRIES = 2
 /** Field 3, `more`: true. */
 const MORE = Uint8Array.of(3 << 3, 1)
 const NO_MORE = new Uint8Array(0)
+/** Kinds of kept messages, beside those of GetAuthorizedEntries, which are the masks alone. */
+const ALL_REVISIONS = 1 << 16
+const ALL_AT_ONCE = 1 << 17
 
 /**
  * Gives an agent its entries: all at once if they are few, else revisions first and then the entries it asks for, until
@@ -28,7 +32,7 @@ export async function* syncAuthorizedEntries(
   let first = true
   for await (const request of requests) {
     if (!first) {
-      yield* pages(ENTRIES, wanted(entries, request.ids), (entry) => entryBytes(entry, mask))
+      yield* pages(wanted(entries, request.ids), (page, tail) => entriesMessage(ENTRIES, page, mask, tail))
       continue
     }
     first = false
@@ -40,28 +44,16 @@ export async function* syncAuthorizedEntries(
       throw failure(call.log, 'INVALID_ARGUMENT', 'revision number cannot be masked')
     }
     if (entries.length <= PAGE) {
-      yield repeatedMessage(
-        ENTRIES,
-        entries.map((entry) => entryBytes(entry, mask)),
-        NO_MORE,
-      )
+      yield* deps.keptMessages.of(entries, ALL_AT_ONCE + maskKind(mask), () => [
+        entriesMessage(ENTRIES, entries, mask, NO_MORE),
+      ])
       break
     }
-    yield* revisionPages(entries)
+    yield* deps.keptMessages.of(entries, ALL_REVISIONS, () => [
+      ...pages(entries, (page, tail) => revisionsMessage(REVISIONS, page, tail)),
+    ])
   }
   call.audit({})
-}
-
-const pagesOfLists = new WeakMap<readonly Entry[], readonly EncodedMessage[]>()
-
-/** The revisions of a list, made once per list: an agent whose entries did not change costs no encoding at all. */
-function revisionPages(entries: readonly Entry[]): readonly EncodedMessage[] {
-  let made = pagesOfLists.get(entries)
-  if (made === undefined) {
-    made = [...pages(REVISIONS, entries, revisionBytes)]
-    pagesOfLists.set(entries, made)
-  }
-  return made
 }
 
 function wanted(entries: readonly Entry[], ids: readonly string[]): Entry[] {
@@ -75,11 +67,11 @@ function wanted(entries: readonly Entry[], ids: readonly string[]): Entry[] {
   return found
 }
 
-function* pages(field: number, entries: readonly Entry[], encode: (entry: Entry) => Uint8Array) {
+function* pages(entries: readonly Entry[], message: (page: readonly Entry[], tail: Uint8Array) => EncodedMessage) {
   for (let start = 0; ; start += PAGE) {
     const end = start + PAGE
     const last = end >= entries.length
-    yield repeatedMessage(field, entries.slice(start, end).map(encode), last ? NO_MORE : MORE)
+    yield message(entries.slice(start, end), last ? NO_MORE : MORE)
     if (last) return
   }
 }

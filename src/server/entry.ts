@@ -12,8 +12,9 @@ import { authorizedEntries } from './authorized-entries.ts'
 import { OK, runItem, statusOf } from './batch.ts'
 import { idFromWire, matchFromWire, pageFromWire, selectorsFromWire } from './convert.ts'
 import type { ServerDeps } from './deps.ts'
-import { entryBytes, repeatedMessage } from './encoded-entries.ts'
 import { entryFieldsFromWire, entryToWire } from './entry-convert.ts'
+import { entriesMessage } from './entry-writer.ts'
+import { maskKind } from './kept-messages.ts'
 import { codeOf, orInternal, orInvalid } from './outcome.ts'
 
 const NOTHING = new Uint8Array(0)
@@ -39,11 +40,7 @@ export async function listEntries(
     page.nextToken === ''
       ? NOTHING
       : api.ListEntriesResponse.encode({ entries: [], nextPageToken: page.nextToken }).finish()
-  return repeatedMessage(
-    1,
-    page.items.map((entry) => entryBytes(entry, request.outputMask)),
-    tail,
-  )
+  return entriesMessage(1, page.items, request.outputMask, tail)
 }
 
 export async function getEntry(deps: ServerDeps, request: api.GetEntryRequest, call: Call): Promise<Entry> {
@@ -156,11 +153,9 @@ export async function getAuthorizedEntries(
 ): Promise<EncodedMessage> {
   const entries: readonly CoreEntry[] = await authorizedEntries(deps, call)
   call.audit({})
-  return repeatedMessage(
-    1,
-    entries.map((entry) => entryBytes(entry, request.outputMask)),
-    NOTHING,
-  )
+  const { outputMask } = request
+  const make = () => [entriesMessage(1, entries, outputMask, NOTHING)]
+  return deps.keptMessages.of(entries, maskKind(outputMask), make)[0]!
 }
 
 type WireFilter = api.ListEntriesRequest_Filter

@@ -16,6 +16,7 @@ import { CaManager } from './ca-manager.ts'
 import type { ChangeTail } from './change-tail.ts'
 import type { EntryLookup, LogControl, NodeLookup, ServerDeps } from './deps.ts'
 import { type NewTokenIssuer, verifiableSources } from './exchange/sources.ts'
+import { KEPT_MESSAGES_BYTES, KeptMessages } from './kept-messages.ts'
 import { ADMIN_METHODS, TCP_METHODS } from './methods.ts'
 import { changesAfter } from './news.ts'
 import { OwnBundle } from './own-bundle.ts'
@@ -168,6 +169,8 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
     bundle,
     entries: parts.entries,
     nodes: parts.nodes,
+    // Where questions go to the database no list comes back a second time.
+    keptMessages: new KeptMessages(parts.changeTail ? KEPT_MESSAGES_BYTES : 0),
     ...(parts.changeTail ? { changeTail: parts.changeTail } : {}),
     verify,
     exchange,

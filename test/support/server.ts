@@ -19,6 +19,7 @@ import { Ca, selfSignCa } from '../../src/server/ca.ts'
 import { ChangeTail } from '../../src/server/change-tail.ts'
 import type { ServerDeps } from '../../src/server/deps.ts'
 import { verifiableSources } from '../../src/server/exchange/sources.ts'
+import { KEPT_MESSAGES_BYTES, KeptMessages } from '../../src/server/kept-messages.ts'
 import { ADMIN_METHODS } from '../../src/server/methods.ts'
 import { OwnBundle } from '../../src/server/own-bundle.ts'
 import { type PipelineOptions, serverPipeline } from '../../src/server/pipeline.ts'
@@ -83,6 +84,7 @@ export async function testServer(
   await store.bundles.append({ trustDomain: TD, x509Authorities: [{ der: root.certificate.der, tainted: false }] })
   const all = async (): Promise<readonly Entry[]> => (await store.entries.list({}, { size: 0, token: '' })).items
   const deps: ServerDeps = {
+    keptMessages: new KeptMessages(KEPT_MESSAGES_BYTES),
     trustDomain: TD,
     adminIds: new Set(options.adminIds ?? []),
     clock,
