@@ -40,7 +40,7 @@ export interface GrpcServerOptions {
   readonly maxConnectionAgeGraceMs?: number
   /** A connection without HTTP/2 preface and settings is dropped after this time; default 20 s. */
   readonly prefaceTimeoutMs?: number
-  /** Streams a client may reset: a burst, refilled each second (CVE-2023-44487); default 5000, 1000. */
+  /** Streams a client may reset: a burst, refilled each second (CVE-2023-44487); default 1000, 500. */
   readonly streamResets?: { readonly burst: number; readonly perSecond: number }
 }
 
@@ -78,8 +78,8 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       enablePush: false,
     },
     maxSessionMemory: options.maxConnectionMemoryMiB ?? 64,
-    streamResetBurst: options.streamResets?.burst ?? 5000,
-    streamResetRate: options.streamResets?.perSecond ?? 1000,
+    streamResetBurst: options.streamResets?.burst ?? 1000,
+    streamResetRate: options.streamResets?.perSecond ?? 500,
   })
   const bound = options.calls && sharedBound<string | number>(options.calls)
   const turns = options.inTurns
