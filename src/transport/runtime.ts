@@ -61,3 +61,17 @@ export async function ignoreDebuggerSignal(): Promise<void> {
   const SIG_IGN = 1
   koffi.load(null).func('intptr_t signal(int number, intptr_t handler)')(SIGUSR1, SIG_IGN)
 }
+
+/** Gives a function that returns free memory of the C library's heap to the system; it does nothing where that is not glibc. */
+export async function loadHeapTrim(): Promise<() => void> {
+  if (process.platform !== 'linux') return () => {}
+  const { default: koffi } = await import('koffi')
+  try {
+    const trim = koffi.load(null).func('int malloc_trim(size_t keep)')
+    return () => {
+      trim(0)
+    }
+  } catch {
+    return () => {}
+  }
+}

@@ -10,7 +10,8 @@ import { replaceFile } from '../../plugins/replace-file.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
 import { defineCommand } from '../command.ts'
 import { serveHealth } from '../health-listener.ts'
-import { pause } from '../periodic.ts'
+import { idleMemoryTasks } from '../idle-memory.ts'
+import { pause, runPeriodically } from '../periodic.ts'
 import {
   checkRuntime,
   loadConfig,
@@ -111,6 +112,7 @@ export async function runAgent(
   )
 
   const running = agent.run()
+  runPeriodically(idleMemoryTasks(), signal, log)
   const stop = new AbortController()
   const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })
   const closeApi =

@@ -21,6 +21,7 @@ import { listenUnix } from '../../transport/unix-socket.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError } from '../failure.ts'
 import { serveHealth } from '../health-listener.ts'
+import { idleMemoryTasks } from '../idle-memory.ts'
 import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
 import { PluginSet, requireUsablePlugins } from '../plugin-set.ts'
@@ -208,7 +209,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     run: () => store.changes.catchUp(),
   }
   const looks = [...(plugins.keyManager.shared ? [look] : []), ...(shared ? [follow] : [])]
-  runPeriodically([...server.tasks, ...looks], signal, log)
+  runPeriodically([...server.tasks, ...looks, ...idleMemoryTasks()], signal, log)
   // It gives up when the process ends.
   entryIndex.read().catch(() => {})
   const following = followUpstream(server.manager, signal, log.child({ subsystem_name: 'ca_manager' }))
