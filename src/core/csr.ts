@@ -71,7 +71,11 @@ export function parseCsr(der: Uint8Array): Csr {
     while (!list.done) {
       const attribute = list.enter(TAG.sequence)
       if (readOid(attribute.expect(TAG.oid)) !== OID_EXTENSION_REQUEST) continue
-      const extensions = attribute.enter(TAG.set).enter(TAG.sequence)
+      // Of several values Go takes the first: whoever reads all of them would read another request.
+      const values = attribute.enter(TAG.set)
+      attribute.end()
+      const extensions = values.enter(TAG.sequence)
+      values.end()
       while (!extensions.done) {
         const extension = extensions.enter(TAG.sequence)
         const name = readOid(extension.expect(TAG.oid))
