@@ -75,7 +75,7 @@ export function parsePublicKey(spki: Uint8Array): PublicKeyInfo {
 function parseEc(algorithm: DerReader, point: Uint8Array, spki: Uint8Array): PublicKeyInfo {
   const curve = CURVES[readOid(algorithm.expect(TAG.oid)) as keyof typeof CURVES]
   algorithm.end()
-  if (!curve) throw new DerError('unsupported elliptic curve')
+  if (!curve) throw new DerError('x509: unsupported elliptic curve')
   if (point.length !== 1 + 2 * curve.bytes || point[0] !== 4) throw new DerError('invalid elliptic curve point')
   return { kind: 'ec', curve: curve.name, coordinateBytes: curve.bytes, point, spki }
 }

@@ -14,15 +14,15 @@ export interface DistinguishedName {
   readonly serialNumber?: string
 }
 
-/** OIDs in the order in which Go encodes a name. */
+/** OIDs in the order in which Go encodes a name (1.26, which SPIRE 1.15 is built with; before it the organization came second). */
 const ORDER = {
   country: '2.5.4.6',
-  organization: '2.5.4.10',
-  organizationalUnit: '2.5.4.11',
-  locality: '2.5.4.7',
   province: '2.5.4.8',
+  locality: '2.5.4.7',
   streetAddress: '2.5.4.9',
   postalCode: '2.5.4.17',
+  organization: '2.5.4.10',
+  organizationalUnit: '2.5.4.11',
   commonName: '2.5.4.3',
   serialNumber: '2.5.4.5',
 } as const satisfies Record<keyof DistinguishedName, string>
