@@ -10,6 +10,7 @@ import type { Call } from '../rpc/method.ts'
 import { runItem } from './batch.ts'
 import { bundleFromWire, bundleToWire, pageFromWire, prefixed } from './convert.ts'
 import type { ServerDeps } from './deps.ts'
+import { parseEndpointUrl } from './endpoint-url.ts'
 import { codeOf, orInternal, orInvalid } from './outcome.ts'
 
 const UNPARSED = 'failed to parse trust domain'
@@ -56,7 +57,8 @@ export async function batchCreateFederationRelationship(
     await orInternal(call, 'failed to create federation relationship', () =>
       deps.store.relationships.create(relationship, bundle),
     )
-    return relationship
+    // A bundle that was there before is not shown, as in SPIRE.
+    return { relationship, bundle }
   })
 }
 
@@ -76,7 +78,7 @@ export async function batchUpdateFederationRelationship(
         profile: stored && mask && !mask.bundleEndpointProfile ? stored.profile : relationship.profile,
       }
       await deps.store.relationships.update(updated, mask && !mask.trustDomainBundle ? undefined : bundle)
-      return updated
+      return { relationship: updated, bundle: await storedBundle(deps, updated.trustDomain, call) }
     }),
   )
 }
@@ -122,12 +124,18 @@ export async function refreshBundle(deps: ServerDeps, request: api.RefreshBundle
   return {}
 }
 
+/** A relationship after a write, with the bundle that the answer shows. */
+interface Written {
+  readonly relationship: Relationship
+  readonly bundle: Bundle | undefined
+}
+
 async function writeEach(
   deps: ServerDeps,
   relationships: readonly FederationRelationship[],
   outputMask: FederationRelationshipMask | undefined,
   call: Call,
-  write: (relationship: Relationship, bundle: Bundle | undefined) => Promise<Relationship>,
+  write: (relationship: Relationship, bundle: Bundle | undefined) => Promise<Written>,
 ) {
   const results: api.BatchCreateFederationRelationshipResponse_Result[] = []
   for (const message of relationships) {
@@ -138,7 +146,8 @@ async function writeEach(
         const { relationship, bundle } = orInvalid(call, 'failed to convert federation relationship', () =>
           relationshipFromWire(message),
         )
-        return relationshipToWire(deps, await write(relationship, bundle), outputMask, call)
+        const written = await write(relationship, bundle)
+        return toWire(written.relationship, written.bundle, outputMask)
       },
     )
     results.push({ status, federationRelationship: value })
@@ -151,7 +160,7 @@ function relationshipFromWire(message: FederationRelationship): {
   readonly bundle: Bundle | undefined
 } {
   const trustDomain = prefixed(UNPARSED, () => parseTrustDomain(message.trustDomain))
-  const bundleEndpointUrl = requireEndpointUrl(message.bundleEndpointUrl)
+  const bundleEndpointUrl = parseEndpointUrl(message.bundleEndpointUrl)
   const profile = profileFromWire(message)
   const given = message.trustDomainBundle
   const bundle = given && prefixed('failed to parse bundle', () => bundleFromWire(given))
@@ -161,15 +170,6 @@ function relationshipFromWire(message: FederationRelationship): {
     )
   }
   return { relationship: { trustDomain, bundleEndpointUrl, profile }, bundle }
-}
-
-function requireEndpointUrl(text: string): string {
-  const [, scheme, authority = ''] = /^([a-z][a-z0-9+.-]*):(?:\/\/([^/?#]*))?/i.exec(text) ?? []
-  if (scheme?.toLowerCase() !== 'https') throw invalid('bundle endpoint URL must use the https scheme')
-  if (authority === '') throw invalid('bundle endpoint URL must specify the host')
-  if (authority.includes('@')) throw invalid('bundle endpoint URL must not contain user info')
-  if (!URL.canParse(text)) throw invalid(`failed to parse bundle endpoint URL: parse "${text}": invalid URL`)
-  return text
 }
 
 function profileFromWire({ httpsSpiffe, httpsWeb }: FederationRelationship): Relationship['profile'] {
@@ -189,7 +189,15 @@ async function relationshipToWire(
   mask: FederationRelationshipMask | undefined,
   call: Call,
 ): Promise<FederationRelationship> {
-  const { trustDomain, bundleEndpointUrl, profile } = relationship
+  const withBundle = !mask || mask.trustDomainBundle
+  return toWire(relationship, withBundle ? await storedBundle(deps, relationship.trustDomain, call) : undefined, mask)
+}
+
+function toWire(
+  { trustDomain, bundleEndpointUrl, profile }: Relationship,
+  bundle: Bundle | undefined,
+  mask: FederationRelationshipMask | undefined,
+): FederationRelationship {
   const withProfile = !mask || mask.bundleEndpointProfile
   return {
     trustDomain,
@@ -197,13 +205,12 @@ async function relationshipToWire(
     httpsWeb: withProfile && profile.type === 'https_web' ? {} : undefined,
     httpsSpiffe:
       withProfile && profile.type === 'https_spiffe' ? { endpointSpiffeId: profile.endpointSpiffeId } : undefined,
-    trustDomainBundle: !mask || mask.trustDomainBundle ? await storedBundle(deps, trustDomain, call) : undefined,
+    trustDomainBundle: bundle && (!mask || mask.trustDomainBundle) ? bundleToWire(bundle) : undefined,
   }
 }
 
-async function storedBundle(deps: ServerDeps, trustDomain: TrustDomain, call: Call) {
-  const bundle = await orInternal(call, 'failed to fetch bundle', () => deps.store.bundles.get(trustDomain))
-  return bundle && bundleToWire(bundle)
+function storedBundle(deps: ServerDeps, trustDomain: TrustDomain, call: Call): Promise<Bundle | undefined> {
+  return orInternal(call, 'failed to fetch bundle', () => deps.store.bundles.get(trustDomain))
 }
 
 function invalid(message: string): StatusError {
