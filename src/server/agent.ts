@@ -160,7 +160,7 @@ function filterFromWire(filter: api.ListAgentsRequest_Filter | undefined, call: 
     if (selectors?.length === 0) throw new StatusError('INVALID_ARGUMENT', 'cannot list by empty selectors set')
     return {
       ...(filter.byAttestationType !== '' && { attestationType: filter.byAttestationType }),
-      ...(selectors && match && { selectors: { selectors, match: matchFromWire(match.match) } }),
+      ...(selectors && match && { selectors: { selectors, match: matchFromWire(match.match, '') } }),
       ...(filter.byBanned !== undefined && { banned: filter.byBanned }),
       ...(filter.byCanReattest !== undefined && { canReattest: filter.byCanReattest }),
       ...(expiresBefore !== undefined && { expiresBefore }),

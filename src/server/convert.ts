@@ -33,11 +33,24 @@ export function selectorsFromWire(selectors: readonly wire.Selector[]): Selector
 
 const MATCHES: readonly MatchBehavior[] = ['exact', 'subset', 'superset', 'any']
 
-/** @throws StatusError INTERNAL for a number that is none */
-export function matchFromWire(match: number): MatchBehavior {
+/**
+ * @param of what is matched, for the text
+ * @throws StatusError INTERNAL, with SPIRE's text, for a number that is none
+ */
+export function matchFromWire(match: number, of: '' | 'selectors ' | 'federates with '): MatchBehavior {
   const found = MATCHES[match]
-  if (found === undefined) throw new StatusError('INTERNAL', `unhandled match behavior ${match}`)
+  if (found === undefined) {
+    throw new StatusError('INTERNAL', `datastore-sql: unhandled ${of}match behavior '${asCharacter(match)}'`)
+  }
   return found
+}
+
+/** As Go quotes a number that it takes for a character. */
+function asCharacter(number: number): string {
+  if (number < 0 || number > 0x10ffff || (number >= 0xd800 && number < 0xe000)) return '\ufffd'
+  if (number >= 7 && number <= 13) return `\\${'abtnvfr'[number - 7]}`
+  if (number < 0x20 || number === 0x7f) return `\\x${number.toString(16).padStart(2, '0')}`
+  return String.fromCodePoint(number)
 }
 
 /** What a list request asks for; a size below 1 is everything. */

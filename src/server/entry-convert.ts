@@ -1,4 +1,5 @@
 import type * as wire from '../../proto/spire/api/types.ts'
+import { utf8 } from '../core/der.ts'
 import type { Entry, EntryFields } from '../core/entry.ts'
 import { StatusError } from '../core/error.ts'
 import { requireSelector } from '../core/selector.ts'
@@ -7,6 +8,7 @@ import { parseTrustDomain, type TrustDomain } from '../core/trust-domain.ts'
 import { idFromWire, idToWire, prefixed } from './convert.ts'
 import { requireDnsName } from './dns-name.ts'
 
+/** Bytes, whatever the text says. */
 const MAX_HINT_LENGTH = 1024
 
 /** An entry as its message; without mask, all of it. */
@@ -66,7 +68,7 @@ export function entryFieldsFromWire(entry: wire.Entry, td: TrustDomain, mask?: W
   if (!mask || mask.jwtSvidTtl) fields.jwtSvidTtlSeconds = entry.jwtSvidTtl
   if (!mask || mask.storeSvid) fields.storeSvid = entry.storeSvid
   if (!mask || mask.hint) {
-    if (entry.hint.length > MAX_HINT_LENGTH) {
+    if (utf8(entry.hint).length > MAX_HINT_LENGTH) {
       throw invalid(`hint is too long, max length is ${MAX_HINT_LENGTH} characters`)
     }
     fields.hint = entry.hint

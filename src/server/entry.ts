@@ -3,6 +3,7 @@ import type { Entry, EntryMask, Status } from '../../proto/spire/api/types.ts'
 import { epochSeconds } from '../core/clock.ts'
 import type { Entry as CoreEntry, EntryFields } from '../core/entry.ts'
 import { StatusError } from '../core/error.ts'
+import { normaliseSelectors } from '../core/selector.ts'
 import { requireMember, requireWorkloadId } from '../core/spiffe-id.ts'
 import type { CreateEntryResult, EntryFilter, NewEntry } from '../core/store.ts'
 import { parseTrustDomain } from '../core/trust-domain.ts'
@@ -81,7 +82,7 @@ function plan(deps: ServerDeps, entry: Entry, call: Call): NewEntry | StatusErro
 function outcome(result: CreateEntryResult, mask: EntryMask | undefined, call: Call) {
   switch (result.outcome) {
     case 'created':
-      return { status: OK, entry: entryToWire(result.entry, mask) }
+      return { status: OK, entry: entryToWire(sorted(result.entry), mask) }
     case 'similar':
       return {
         status: statusOf(new StatusError('ALREADY_EXISTS', 'similar entry already exists')),
@@ -93,6 +94,11 @@ function outcome(result: CreateEntryResult, mask: EntryMask | undefined, call: C
       return { status: statusOf(failure(call.log, visible, 'failed to create entry', result.error)) }
     }
   }
+}
+
+/** As SPIRE answers a write. What is read later has the order in which it was given. */
+function sorted(entry: CoreEntry): CoreEntry {
+  return { ...entry, selectors: normaliseSelectors(entry.selectors), dnsNames: [...entry.dnsNames].sort() }
 }
 
 function auditItem(call: Call, entry: Entry, status: Status): void {
@@ -124,7 +130,7 @@ export async function batchUpdateEntry(deps: ServerDeps, request: api.BatchUpdat
         }
       },
     )
-    results.push({ status, entry: value && entryToWire(value, request.outputMask) })
+    results.push({ status, entry: value && entryToWire(sorted(value), request.outputMask) })
   }
   return { results }
 }
@@ -183,8 +189,10 @@ function filterFromWire(deps: ServerDeps, filter: WireFilter | undefined, call: 
   return () => ({
     ...(parentId && { parentId }),
     ...(spiffeId && { spiffeId }),
-    ...(selectors && { selectors: { selectors, match: matchFromWire(bySelectors.match) } }),
-    ...(trustDomains && { federatesWith: { trustDomains, match: matchFromWire(byFederatesWith.match) } }),
+    ...(selectors && { selectors: { selectors, match: matchFromWire(bySelectors.match, 'selectors ') } }),
+    ...(trustDomains && {
+      federatesWith: { trustDomains, match: matchFromWire(byFederatesWith.match, 'federates with ') },
+    }),
     ...(byHint && { hint: byHint }),
     ...(byDownstream !== undefined && { downstream: byDownstream }),
   })

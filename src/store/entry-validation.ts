@@ -1,6 +1,6 @@
 import type { EntryFields } from '../core/entry.ts'
 import { StatusError } from '../core/error.ts'
-import { type Selector, selectorText } from '../core/selector.ts'
+import { normaliseSelectors, selectorText } from '../core/selector.ts'
 import { uniqueViolation } from './database.ts'
 
 /** 9999-12-31T23:59:59Z */
@@ -15,9 +15,7 @@ const LAST_SECOND = 253_402_300_799
 export function validateEntry(fields: Partial<EntryFields> & { readonly id?: string }): void {
   const { selectors } = fields
   if (selectors?.length === 0) throw invalid('missing selector list')
-  if (fields.storeSvid && selectors?.some((selector) => selector.type !== selectors[0]!.type)) {
-    throw invalid('selector types must be the same when store SVID is enabled')
-  }
+  requireOneType(fields)
   if (fields.id !== undefined && new TextEncoder().encode(fields.id).length > 255) throw invalid('entry ID too long')
   if (fields.id && !/^[A-Za-z0-9_.-]+$/.test(fields.id)) throw invalid('entry ID contains invalid characters')
   if (fields.spiffeId === '') throw invalid('missing SPIFFE ID')
@@ -39,13 +37,22 @@ export function validateEntry(fields: Partial<EntryFields> & { readonly id?: str
 }
 
 /**
- * A number that entries with the same SPIFFE ID, parent and selectors share (53 bits). Not cryptographic: equal numbers
- * are compared afterwards, so a collision costs a comparison.
- * @param selectors normalised
+ * Whoever stores an SVID is told where by selectors of its own type.
+ * @throws StatusError INVALID_ARGUMENT
  */
-export function fingerprint(spiffeId: string, parentId: string, selectors: readonly Selector[]): number {
-  let text = `${spiffeId}\n${parentId}`
-  for (const selector of selectors) text += `\n${selector.type}:${selector.value}`
+export function requireOneType({ storeSvid, selectors }: Partial<EntryFields>): void {
+  if (storeSvid && selectors?.some(({ type }) => type !== selectors[0]!.type)) {
+    throw invalid('selector types must be the same when store SVID is enabled')
+  }
+}
+
+/**
+ * A number that entries with the same SPIFFE ID, parent and selectors share (53 bits). Not cryptographic: equal numbers
+ * are compared afterwards, so a collision costs a comparison. The order of the selectors makes no difference.
+ */
+export function fingerprintOf(entry: Pick<EntryFields, 'spiffeId' | 'parentId' | 'selectors'>): number {
+  let text = `${entry.spiffeId}\n${entry.parentId}`
+  for (const selector of normaliseSelectors(entry.selectors)) text += `\n${selector.type}:${selector.value}`
   let high = 0xdeadbeef
   let low = 0x41c6ce57
   for (let index = 0; index < text.length; index++) {

@@ -81,10 +81,24 @@ export function storeSuite(open: () => Promise<Store>): void {
       id: stored.id,
       revisionNumber: 0,
       createdAt: NOW,
-      selectors: [selector('a:1'), selector('a:x:y'), selector('b:2')],
     })
     expect(await entries.get(stored.id)).toEqual(stored)
     expect(await entries.get('nope')).toBeUndefined()
+    const selectors = [selector('c:1'), selector('b:2'), selector('d:3')]
+    expect(await entries.update(stored.id, { selectors })).toMatchObject({ selectors })
+    expect(await entries.get(stored.id)).toMatchObject({ selectors })
+  })
+
+  test('an entry whose SVID is stored has selectors of one type, whichever of both is changed', async () => {
+    const { entries } = await open()
+    const mixed = [selector('a:1'), selector('b:1')]
+    const refused =
+      'datastore-validation: invalid registration entry: selector types must be the same when store SVID is enabled'
+    await entries.create([entry({ id: 'stored', storeSvid: true }), entry({ id: 'mixed', selectors: mixed })], NOW)
+    await expect(entries.update('stored', { selectors: mixed })).rejects.toThrow(refused)
+    await expect(entries.update('mixed', { storeSvid: true })).rejects.toThrow(refused)
+    await entries.update('mixed', { hint: 'h', storeSvid: false })
+    await entries.update('stored', { selectors: mixed, storeSvid: false })
   })
 
   test('a similar entry is returned instead of made again; a taken id and an unknown bundle fail alone', async () => {
@@ -420,9 +434,7 @@ export function storeSuite(open: () => Promise<Store>): void {
     const { entries, nodes } = await open()
     const selectors = ['u:\uff5e', 'u:\u{1f600}', 'u:a', 'u:\ue000'].map(selector)
     const sorted = ['u:a', 'u:\ue000', 'u:\uff5e', 'u:\u{1f600}'].map(selector)
-    const [made] = await entries.create([entry({ id: 'one', selectors })], NOW)
-    expect(made).toMatchObject({ outcome: 'created', entry: { selectors: sorted } })
-    expect((await entries.get('one'))!.selectors).toEqual(sorted)
+    await entries.create([entry({ id: 'one', selectors })], NOW)
     const again = await entries.create([entry({ selectors }), entry({ selectors: [...selectors].reverse() })], NOW)
     expect(again.map(({ outcome }) => outcome)).toEqual(['similar', 'similar'])
     // An update of something else keeps what it is found by.

@@ -1,10 +1,10 @@
 import type { Entry, EntryFields } from '../../core/entry.ts'
 import { StatusError } from '../../core/error.ts'
-import { normaliseSelectors, type Selector } from '../../core/selector.ts'
+import { normaliseSelectors, type Selector, selectorText } from '../../core/selector.ts'
 import type { CreateEntryResult, EntryFilter, EntryStore, NewEntry, Page, Paged } from '../../core/store.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { type Database, databaseError, type Row, recordNotFound, type SqlDriver, uniqueViolation } from '../database.ts'
-import { fingerprint, validateEntry } from '../entry-validation.ts'
+import { fingerprintOf, requireOneType, validateEntry } from '../entry-validation.ts'
 import { authorizedEntries } from './authorized-entries.ts'
 import {
   decodeEntry,
@@ -22,6 +22,9 @@ import {
 import { Conditions, matchSql, paged, pageStatement } from './paging.ts'
 
 const SELECT_BY_ID = `${SELECT_ENTRY} WHERE e.entry_id = ?1`
+
+/** SPIRE's: only that of entries goes through another layer. */
+const UNPARSED_TOKEN = 'datastore-sql: rpc error: code = InvalidArgument desc = could not parse token'
 
 /** Registration entries. */
 export function entryStore(database: Database): EntryStore {
@@ -47,7 +50,8 @@ export function entryStore(database: Database): EntryStore {
     get: (id) => get(database.run, id),
 
     async list(filter, page, known) {
-      const read = (select: string) => database.run(pageStatement(select, filterConditions(filter), page, 'e.id'))
+      const read = (select: string) =>
+        database.run(pageStatement(select, filterConditions(filter), page, 'e.id', UNPARSED_TOKEN))
       const result =
         (known && knownPage(await read(SELECT_ENTRY_STATE), page, known)) ??
         paged(await read(SELECT_ENTRY), page, decodeEntry)
@@ -69,6 +73,8 @@ export function entryStore(database: Database): EntryStore {
         validateEntry(fields)
         const bundles = await bundlesAmong(run, fields.federatesWith ?? [])
         const after = merged(before, fields)
+        // SPIRE looks at the selectors only where they are given.
+        if (fields.storeSvid || fields.selectors) requireOneType(after)
         requireBundles(after.federatesWith, before.federatesWith, bundles)
         return { statements: updateEntry(before, after), changes: [entryChange(after)], result: after }
       }),
@@ -171,20 +177,20 @@ function createOne(fields: NewEntry, now: number, stored: Stored): CreateEntryRe
 }
 
 function findSimilar(fields: NewEntry, stored: Stored): Entry | undefined {
-  const selectors = normaliseSelectors(fields.selectors)
+  const selectors = sortedTexts(fields.selectors)
   return stored.byFingerprint
     .get(fingerprintOf(fields))
     ?.find(
       (entry) =>
         entry.spiffeId === fields.spiffeId &&
         entry.parentId === fields.parentId &&
-        entry.selectors.length === selectors.length &&
-        entry.selectors.every((s, index) => s.type === selectors[index]!.type && s.value === selectors[index]!.value),
+        sortedTexts(entry.selectors) === selectors,
     )
 }
 
-function fingerprintOf(entry: Pick<EntryFields, 'spiffeId' | 'parentId' | 'selectors'>): number {
-  return fingerprint(entry.spiffeId, entry.parentId, normaliseSelectors(entry.selectors))
+/** Equal for equal sets. */
+function sortedTexts(selectors: readonly Selector[]): string {
+  return JSON.stringify(normaliseSelectors(selectors).map(selectorText))
 }
 
 function remember(byFingerprint: Map<number, Entry[]>, entry: Entry): void {
@@ -198,12 +204,12 @@ function failed(error: unknown): CreateEntryResult {
   return { outcome: 'failed', error: databaseError(error) }
 }
 
-/** The writable fields alone, sets in the order in which they are read back. */
+/** The writable fields alone, lists as they are read back: selectors and DNS names as they were given. */
 function written(fields: EntryFields): EntryFields {
   return {
     spiffeId: fields.spiffeId,
     parentId: fields.parentId,
-    selectors: normaliseSelectors(fields.selectors),
+    selectors: fields.selectors,
     x509SvidTtlSeconds: fields.x509SvidTtlSeconds,
     jwtSvidTtlSeconds: fields.jwtSvidTtlSeconds,
     federatesWith: [...new Set(fields.federatesWith)].sort(),

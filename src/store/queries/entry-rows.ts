@@ -5,7 +5,7 @@ import type { SpiffeId } from '../../core/spiffe-id.ts'
 import { trustDomainOf } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import type { NewChange, Row, SqlDriver, Statement } from '../database.ts'
-import { fingerprint } from '../entry-validation.ts'
+import { fingerprintOf } from '../entry-validation.ts'
 
 /**
  * One row an entry: its row number and everything else as one JSON array, because drivers pay for each column and
@@ -15,7 +15,7 @@ export const SELECT_ENTRY = `SELECT e.id AS id, json_array(
   e.entry_id, e.spiffe_id, e.parent_id, e.ttl, e.jwt_svid_ttl, e.admin, e.downstream, e.expiry, e.revision_number,
   e.store_svid, e.hint, e.created_at, e.disable_x509_svid_prefetch, e.jwt_svid_include_jti,
   (SELECT json_group_array(json_array(s.type, s.value)) FROM
-    (SELECT type, value FROM selectors WHERE registered_entry_id = e.id ORDER BY type, value) AS s),
+    (SELECT type, value FROM selectors WHERE registered_entry_id = e.id ORDER BY id) AS s),
   (SELECT json_group_array(d.value) FROM
     (SELECT value FROM dns_names WHERE registered_entry_id = e.id ORDER BY id) AS d),
   (SELECT json_group_array(f.trust_domain) FROM
@@ -116,7 +116,7 @@ const UPDATE_ENTRY = `UPDATE registered_entries SET (${COLUMNS}) =
   (SELECT ${VALUES} FROM json_each(?1)) WHERE entry_id = ?2`
 const ENTRY_ROW = '(SELECT e.id FROM registered_entries AS e WHERE e.entry_id = g.value ->> 0)'
 const INSERT_SELECTORS = `INSERT INTO selectors (registered_entry_id, type, value)
-  SELECT ${ENTRY_ROW}, g.value ->> 1, g.value ->> 2 FROM json_each(?1) AS g`
+  SELECT ${ENTRY_ROW}, g.value ->> 1, g.value ->> 2 FROM json_each(?1) AS g ORDER BY g.key`
 const INSERT_DNS_NAMES = `INSERT INTO dns_names (registered_entry_id, value)
   SELECT ${ENTRY_ROW}, g.value ->> 1 FROM json_each(?1) AS g ORDER BY g.key`
 const INSERT_FEDERATION = `INSERT INTO federated_registration_entries (bundle_id, registered_entry_id)
@@ -230,6 +230,6 @@ function rowOf(entry: Entry): readonly (string | number)[] {
     entry.createdAt,
     Number(entry.disableX509SvidPrefetch),
     Number(entry.jwtSvidIncludeJti),
-    fingerprint(entry.spiffeId, entry.parentId, entry.selectors),
+    fingerprintOf(entry),
   ]
 }

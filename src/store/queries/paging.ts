@@ -22,12 +22,15 @@ export class Conditions {
  * Adds the cut of a page to a SELECT over rows with an `id`.
  * @throws StatusError INTERNAL if the token is no row number
  */
-export function pageStatement(select: string, conditions: Conditions, page: Page, idColumn: string): Statement {
+export function pageStatement(
+  select: string,
+  conditions: Conditions,
+  page: Page,
+  idColumn: string,
+  complaint = 'could not parse token',
+): Statement {
   if (page.size > 0 && page.token !== '') {
-    if (!/^\d{1,19}$/.test(page.token)) {
-      const text = `datastore-sql: rpc error: code = InvalidArgument desc = could not parse token '${page.token}'`
-      throw new StatusError('INTERNAL', text)
-    }
+    if (!/^\d{1,19}$/.test(page.token)) throw new StatusError('INTERNAL', `${complaint} '${page.token}'`)
     conditions.add(`${idColumn} > ?`, Number(page.token))
   }
   const limit = page.size > 0 ? ` LIMIT ${Math.trunc(page.size)}` : ''
