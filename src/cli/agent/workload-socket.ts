@@ -29,8 +29,8 @@ const STOP_GRACE_MS = 5_000
 const SUM_UP_MS = 60_000
 /** Tokens that workloads validate again and again. */
 const REMEMBERED_SIGNATURES = 4096
-/** A workload's streams may come and go by the thousand on one connection; only its own socket suffers from it. */
-const STREAM_RESETS = { burst: 100_000, perSecond: 50_000 }
+/** A workload that wants one SVID leaves the stream with the first: on one connection so often, before it has to make a new one. */
+const STREAM_RESETS = { burst: 500, perSecond: 250 }
 /** What all connections of one user have open, and those of all users. */
 const CALLS: SharedBoundOptions = { perHolder: 16_384, inAll: 65_536, few: 64 }
 /**
@@ -42,7 +42,7 @@ const STREAMS = 16
 const FULL_CONNECTIONS = 256
 const FEW_STREAMS = 4
 /** Connections of all users that begin in one turn of the event loop: each may bring its calls at once. */
-const BEGINNING = 4
+const BEGINNING = 2
 
 /** Serves the Workload API and Envoy's SDS on the public socket, to each user of this machine their share. @returns stops it */
 export async function serveWorkloads(
