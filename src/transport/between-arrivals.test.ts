@@ -7,28 +7,30 @@ function recorded() {
   const { arrived, later } = betweenArrivals(
     () => clock.ms,
     (turn) => turns.push(turn),
+    (turn) => turns.push(turn),
   )
   let done = 0
   later(() => done++)
   return { arrived, clock, turn: () => turns.shift()?.(), done: () => done }
 }
 
-test('work is done after the first whole turn in which nobody came', () => {
-  const { arrived, turn, done } = recorded()
-  arrived()
-  turn()
+test('work is done in the next turn if nobody came', () => {
+  const { turn, done } = recorded()
   expect(done()).toBe(0)
   turn()
   expect(done()).toBe(1)
 })
 
-test('work waits for the first turn without an arrival', () => {
-  const { arrived, turn, done } = recorded()
-  for (let count = 0; count < 100; count++) {
+test('work waits until nobody has come for two milliseconds', () => {
+  const { arrived, clock, turn, done } = recorded()
+  for (clock.ms = 0; clock.ms < 20; clock.ms++) {
     arrived()
     turn()
   }
   expect(done()).toBe(0)
+  turn()
+  expect(done()).toBe(0)
+  clock.ms += 1
   turn()
   expect(done()).toBe(1)
 })

@@ -3,10 +3,12 @@ import { performance } from 'node:perf_hooks'
 export interface Arrivals {
   /** Somebody came. */
   arrived(): void
-  /** Calls back in a turn of the event loop in which nobody came, or a few milliseconds later at the latest. */
+  /** Calls back in a later turn of the event loop, once nobody came for a moment, or 25 ms later at the latest. */
   later(callback: () => void): void
 }
 
+/** Without an arrival: longer than it takes any runtime to accept the next one that waits. */
+const QUIET_MS = 2
 const LONGEST_MS = 25
 
 /**
@@ -16,23 +18,20 @@ const LONGEST_MS = 25
 export function betweenArrivals(
   nowMs: () => number = () => performance.now(),
   nextTurn: (callback: () => void) => void = setImmediate,
+  after: (callback: () => void, ms: number) => void = setTimeout,
 ): Arrivals {
-  let arrivals = 0
+  let arrivedMs = Number.NEGATIVE_INFINITY
   return {
     arrived() {
-      arrivals += 1
+      arrivedMs = nowMs()
     },
     later(callback) {
       const askedMs = nowMs()
-      // Not those of this turn: whoever asks may have come in it.
-      let seen = -1
       const look = (): void => {
-        if (arrivals === seen || nowMs() - askedMs >= LONGEST_MS) {
-          callback()
-          return
-        }
-        seen = arrivals
-        nextTurn(look)
+        const now = nowMs()
+        if (now - arrivedMs >= QUIET_MS || now - askedMs >= LONGEST_MS) callback()
+        // Not in the next turn: connections come in sooner while there is nothing else to do.
+        else after(look, QUIET_MS)
       }
       nextTurn(look)
     },
