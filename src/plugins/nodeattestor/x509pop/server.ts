@@ -187,8 +187,8 @@ function challengeFor(leaf: Certificate, nonce: string) {
 }
 
 interface Response {
-  readonly rsa_signature?: { readonly nonce: string; readonly signature: string } | null
-  readonly ecdsa_signature?: { readonly nonce: string; readonly r: string; readonly s: string } | null
+  readonly rsa_signature?: Readonly<Record<'nonce' | 'signature', unknown>> | null
+  readonly ecdsa_signature?: Readonly<Record<'nonce' | 'r' | 's', unknown>> | null
 }
 
 async function verifyResponse(
@@ -208,10 +208,10 @@ async function verifyResponse(
     const rsa = answer?.rsa_signature
     if (!rsa) throw unproven('expecting RSA response')
     const signature = field(rsa.signature)
+    const data = bothNonces(nonce, rsa.nonce)
     // Go fills the key with salt unless told otherwise, and SPIRE's agents do not tell it.
     const scheme = { kind: 'rsa-pss', hash: 'SHA-256', longSalt: true } as const
-    if (!(await verify(key, scheme, bothNonces(nonce, rsa.nonce), signature)))
-      throw unproven('RSA signature verify failed')
+    if (!(await verify(key, scheme, data, signature))) throw unproven('RSA signature verify failed')
     return
   }
   const ecdsa = answer?.ecdsa_signature
@@ -219,28 +219,29 @@ async function verifyResponse(
   const size = key.kind === 'ec' ? key.coordinateBytes : 0
   const signature = new Uint8Array(2 * size)
   const numbers = [field(ecdsa.r), field(ecdsa.s)]
+  const data = bothNonces(nonce, ecdsa.nonce)
   if (numbers.some((number) => number.length > size)) throw unproven('ECDSA signature verify failed')
   for (const [index, number] of numbers.entries()) signature.set(number, (index + 1) * size - number.length)
-  const data = bothNonces(nonce, ecdsa.nonce)
   if (!(await verify(key, { kind: 'ecdsa', hash: 'SHA-256' }, data, signature))) {
     throw unproven('ECDSA signature verify failed')
   }
 }
 
-function bothNonces(challenge: Uint8Array, response: string): Uint8Array {
+function bothNonces(challenge: Uint8Array, response: unknown): Uint8Array {
   const own = field(response)
   if (own.length !== NONCE_BYTES) throw unproven('invalid response nonce')
   return concat([challenge, own])
 }
 
-/** A byte field of the response. */
+/** A byte field of the response; one that is not there is empty, as in Go. */
 function field(text: unknown): Uint8Array {
+  if (text === undefined || text === null) return new Uint8Array(0)
   try {
     if (typeof text === 'string') return fromBase64(text)
   } catch (error) {
     throw refused('INVALID_ARGUMENT', `unable to unmarshal challenge response: ${errorMessage(error)}`, error)
   }
-  throw refused('INVALID_ARGUMENT', 'unable to unmarshal challenge response: a byte field is missing')
+  throw refused('INVALID_ARGUMENT', 'unable to unmarshal challenge response: a byte field is no string')
 }
 
 function requireAddress(leaf: Certificate, peerAddress: string): void {

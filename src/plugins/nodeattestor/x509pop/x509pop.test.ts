@@ -317,7 +317,18 @@ describe('a response', () => {
     [
       'without a number',
       (_, signed) => ({ ecdsa_signature: { nonce: base64(own), r: signed(own).r } }),
-      'unable to unmarshal challenge response: a byte field is missing',
+      unproven('ECDSA signature verify failed'),
+    ],
+    [
+      'with no number',
+      () => ({ ecdsa_signature: { nonce: base64(own), s: null } }),
+      unproven('ECDSA signature verify failed'),
+    ],
+    ['without anything', () => ({ ecdsa_signature: {} }), unproven('invalid response nonce')],
+    [
+      'with a number that is no text',
+      () => ({ ecdsa_signature: { nonce: base64(own), r: 1, s: '' } }),
+      'unable to unmarshal challenge response: a byte field is no string',
     ],
     ['that is no JSON', () => 'x', 'unable to unmarshal challenge response: '],
     [
