@@ -1,4 +1,5 @@
 import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session } from 'node:http2'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
@@ -6,6 +7,7 @@ import type { Log } from '../core/log.ts'
 import { nameOf, type Peer } from '../rpc/caller.ts'
 import { addressWithoutPort } from '../rpc/rate-limit.ts'
 import type { BoundService } from '../rpc/service.ts'
+import { admitAnyAuthority } from './authority-peek.ts'
 import { byteBudget } from './byte-budget.ts'
 import type { FairTurns } from './fair-turns.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
@@ -71,10 +73,13 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     strangers: byteBudget(options.strangersBytes),
   }
+  const maxConcurrentStreams = options.maxConcurrentStreams ?? 1000
+  const maxHeaderListBytes = options.maxHeaderListBytes ?? 64 * 1024
+  const prefaceTimeoutMs = options.prefaceTimeoutMs ?? 20_000
   const http2Server = createServer({
     settings: {
-      maxConcurrentStreams: options.maxConcurrentStreams ?? 1000,
-      maxHeaderListSize: options.maxHeaderListBytes ?? 64 * 1024,
+      maxConcurrentStreams,
+      maxHeaderListSize: maxHeaderListBytes,
       enablePush: false,
     },
     maxSessionMemory: options.maxConnectionMemoryMiB ?? 64,
@@ -103,7 +108,35 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
   let accepted: Connection | undefined
   let accepting: Duplex | undefined
 
-  const accept = (socket: Duplex, peer: Peer, { maxConcurrentStreams }: ConnectionOptions = {}): void => {
+  /** Unix sockets whose first request has not come; ends them. */
+  const waiting = new Map<Socket, () => void>()
+
+  const accept = (socket: Duplex, peer: Peer, limits: ConnectionOptions = {}): void => {
+    // Over TLS clients name the host that they verify. On a unix socket they write what they like.
+    if (peer.via !== 'local' || !(socket instanceof Socket) || closing || socket.destroyed) {
+      serve(socket, peer, limits)
+      return
+    }
+    let isWaiting = true
+    const end = admitAnyAuthority(
+      socket,
+      {
+        maxHeaderListBytes,
+        maxConcurrentStreams: limits.maxConcurrentStreams ?? maxConcurrentStreams,
+        patienceMs: Math.min(prefaceTimeoutMs, PATIENCE_MS),
+      },
+      (connection) => {
+        isWaiting = false
+        waiting.delete(socket)
+        serve(connection, peer, limits)
+      },
+    )
+    if (!isWaiting) return
+    waiting.set(socket, end)
+    socket.once('close', () => waiting.delete(socket))
+  }
+
+  const serve = (socket: Duplex, peer: Peer, limits: ConnectionOptions): void => {
     // What was open with a certificate does not outlive it, whatever it waits for.
     const leftMs =
       peer.via === 'x509' ? peer.expiresAt * 1000 - (options.clock ?? systemClock).nowMs() : Number.POSITIVE_INFINITY
@@ -121,7 +154,9 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       return
     }
     const { session, calls } = connection
-    if (maxConcurrentStreams !== undefined) session.settings({ maxConcurrentStreams })
+    if (limits.maxConcurrentStreams !== undefined) {
+      session.settings({ maxConcurrentStreams: limits.maxConcurrentStreams })
+    }
     const user = userOf(peer)
     session.on('stream', (stream, headers: IncomingHttpHeaders, flags: number) => {
       const call = new ServerCall(context, peer, stream, headers, calls)
@@ -138,7 +173,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       else turns.take(user, go)
     })
     if (peer.via === 'anonymous') endIdle(connection, options.strangerIdleMs ?? 60_000)
-    const preface = setTimeout(() => cut(connection), options.prefaceTimeoutMs ?? 20_000)
+    const preface = setTimeout(() => cut(connection), prefaceTimeoutMs)
     connection.timers.push(preface)
     session.once('remoteSettings', () => clearTimeout(preface))
     if (options.maxConnectionAgeMs !== undefined) limitAge(connection, options.maxConnectionAgeMs, options)
@@ -147,6 +182,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
 
   const close = async (graceMs = 10_000): Promise<void> => {
     closing = true
+    for (const end of [...waiting.values()]) end()
     const empty = new Promise<void>((resolve) => {
       if (connections.size === 0) resolve()
       else onEmpty = resolve
@@ -169,7 +205,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     accept,
     close,
     get connectionCount() {
-      return connections.size
+      return connections.size + waiting.size
     },
     get callCount() {
       let count = 0
@@ -188,6 +224,9 @@ function userOf(peer: Peer): string | number {
 function tooManyCalls(): StatusError {
   return new StatusError('RESOURCE_EXHAUSTED', 'too many calls of this user are open: try again')
 }
+
+/** What a client of a unix socket has for its first request before nobody waits for it. */
+const PATIENCE_MS = 5_000
 
 /** setTimeout's longest. */
 const MAX_TIMER_MS = 2 ** 31 - 1
