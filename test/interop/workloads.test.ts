@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type AgentFiles, Cluster, eventually, type ServerFiles, spiffe } from '../support/cluster.ts'
@@ -7,6 +7,7 @@ import { type AgentFiles, Cluster, eventually, type ServerFiles, spiffe } from '
 const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/turret')
 const hasGo = spawnSync('go', ['version']).status === 0
 const hasPython = spawnSync('python3', ['-m', 'venv', '--help']).status === 0
+const hasJava = ['mvn', 'javac'].every((program) => spawnSync(program, ['-version']).status === 0)
 const ID = spiffe('workload')
 
 const cluster = new Cluster()
@@ -109,4 +110,34 @@ test.skipIf(!hasPython)(
     ])
   },
   180_000,
+)
+
+// Both write the path of the socket into `:authority`.
+
+test.skipIf(!hasGo)(
+  `go-spiffe 1.1.0, of 2020${hasGo ? '' : ' (skipped: there is no go)'}`,
+  () => {
+    const program = join(CACHE, 'go-workload-v1')
+    const cwd = join(import.meta.dirname, 'go/workload-v1')
+    execFileSync('go', ['build', '-o', program, '.'], { cwd, stdio: 'inherit' })
+    const { status, stdout, stderr } = spawnSync(program, [agent.socket], { encoding: 'utf8', timeout: 60_000 })
+    expect(stderr).toBe('')
+    expect(status).toBe(0)
+    expect(stdout).toBe(`x509 ${ID} 1\n`)
+  },
+  180_000,
+)
+
+test.skipIf(!hasJava)(
+  `java-spiffe 0.8.17: sources, tokens, validation${hasJava ? '' : ' (skipped: there is no javac with mvn)'}`,
+  () => {
+    const folder = join(CACHE, 'java')
+    execFileSync(join(import.meta.dirname, 'java/setup'), [folder], { stdio: 'inherit' })
+    const classpath = `${readFileSync(join(folder, 'classpath'), 'utf8').trim()}:${folder}`
+    const args = ['-cp', classpath, 'Workload', agent.socket, ID]
+    const { status, stdout, stderr } = spawnSync('java', args, { encoding: 'utf8', timeout: 60_000 })
+    expect(status, stderr).toBe(0)
+    expect(stdout.trim().split('\n')).toEqual([`x509 ${ID} 1`, 'bundle 1', `jwt ${ID}`, `validated ${ID}`])
+  },
+  300_000,
 )
