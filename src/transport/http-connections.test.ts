@@ -29,9 +29,13 @@ test('connections over the bound of their network hear 503, others go on, and wh
     socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
     return answerTo(socket)
   }
+  // Bun shows a connection to nobody before its first request.
+  const { bun } = process.versions
   const [first, silent] = [await dial(), await dial()]
   expect(await ask(first)).toBe('HTTP/1.1 200 OK')
-  expect(await answerTo(await dial())).toBe('HTTP/1.1 503 Service Unavailable')
+  if (bun) await ask(silent)
+  const third = await dial()
+  expect(await (bun ? ask(third) : answerTo(third))).toBe('HTTP/1.1 503 Service Unavailable')
   expect(await ask(first)).toBe('HTTP/1.1 200 OK')
   silent.destroy()
   await expect.poll(async () => ask(await dial())).toBe('HTTP/1.1 200 OK')

@@ -25,12 +25,12 @@ for (const [runtime, pool] of RUNTIMES) {
       const { status, stdout, stderr } = spawnSync(program, [...start, VITEST, 'run', ...PATIENCE, ...pool, ...ROOMS], {
         cwd: ROOT,
         encoding: 'utf8',
-        timeout: 120_000,
+        timeout: 300_000,
         env: { PATH: process.env.PATH, HOME: process.env.HOME, NO_COLOR: '1' },
       })
       expect(status, `${stdout}\n${stderr}`.slice(-4000)).toBe(0)
       expect(Number(/Tests +(\d+) passed/.exec(stdout)?.[1])).toBeGreaterThan(400)
     },
-    120_000,
+    300_000,
   )
 }
