@@ -191,7 +191,7 @@ test('a token is good under the key that it names, in the bundle of its trust do
     }),
     { numRuns: 200 },
   )
-  expect(good).toBeGreaterThan(20)
+  expect(good).toBeGreaterThan(5)
 })
 
 test('whatever the token, it is refused with INVALID_ARGUMENT', async () => {

@@ -52,41 +52,53 @@ export class AuthorityRewriter {
     this.#acksToSwallow = acksToSwallow
   }
 
-  /** @throws Error for what no client may send; the connection must be ended */
+  /**
+   * @returns what to hand on: pieces of `chunk` as they are, and header blocks that were written again
+   * @throws Error for what no client may send; the connection must be ended
+   */
   push(chunk: Buffer): Buffer[] {
     const out: Buffer[] = []
-    let offset = 0
-    const take = (bytes: number): Buffer => {
-      const piece = chunk.subarray(offset, offset + bytes)
-      offset += piece.length
-      return piece
+    let at = Math.min(this.#prefaceLeft, chunk.length)
+    this.#prefaceLeft -= at
+    /** Up to here all of the chunk was handed on, or kept. */
+    let done = 0
+    const handOn = (end: number): void => {
+      if (end > done) out.push(chunk.subarray(done, end))
+      done = end
     }
-    if (this.#prefaceLeft > 0) {
-      const piece = take(this.#prefaceLeft)
-      this.#prefaceLeft -= piece.length
-      if (piece.length > 0) out.push(piece)
-    }
-    while (offset < chunk.length) {
-      if (this.#frame === undefined) {
-        const piece = take(FRAME_HEADER_BYTES - this.#headerFill)
-        piece.copy(this.#header, this.#headerFill)
-        this.#headerFill += piece.length
-        if (this.#headerFill < FRAME_HEADER_BYTES) break
-        this.#begin(out)
+    while (at < chunk.length || (this.#frame !== undefined && this.#left === 0)) {
+      if (this.#frame !== undefined) {
+        const size = Math.min(this.#left, chunk.length - at)
+        if (this.#payload !== undefined) {
+          chunk.copy(this.#payload, this.#frame.length - this.#left, at, at + size)
+          done = at + size
+        }
+        at += size
+        this.#left -= size
+        if (this.#left === 0) this.#end(out)
+        continue
       }
-      const frame = this.#frame!
-      if (this.#left > 0) {
-        const piece = take(this.#left)
-        if (this.#payload === undefined) out.push(piece)
-        else piece.copy(this.#payload, frame.length - this.#left)
-        this.#left -= piece.length
+      const start = at
+      const early = this.#headerFill
+      const size = Math.min(FRAME_HEADER_BYTES - early, chunk.length - at)
+      chunk.copy(this.#header, early, at, at + size)
+      at += size
+      this.#headerFill += size
+      const isWhole = this.#headerFill === FRAME_HEADER_BYTES
+      if (isWhole && this.#begin()) {
+        // What came with earlier chunks was kept until it was clear.
+        if (early > 0) out.push(Buffer.from(this.#header.subarray(0, early)))
+      } else {
+        handOn(start)
+        done = at
       }
-      if (this.#left === 0) this.#end(out)
     }
+    handOn(chunk.length)
     return out
   }
 
-  #begin(out: Buffer[]): void {
+  /** @returns whether the frame goes through as it comes */
+  #begin(): boolean {
     const frame = readFrameHeader(this.#header, 0)
     const isBlock = frame.type === FRAMES.HEADERS || frame.type === FRAMES.CONTINUATION
     const follows = frame.type === FRAMES.CONTINUATION && frame.streamId === this.#block?.streamId
@@ -96,10 +108,14 @@ export class AuthorityRewriter {
     this.#frame = frame
     this.#left = frame.length
     this.#headerFill = 0
-    const isAck = frame.type === FRAMES.SETTINGS && (frame.flags & FLAGS.ACK) !== 0
-    if (isBlock) this.#payload = Buffer.alloc(frame.length)
-    else if (isAck && frame.length === 0 && this.#acksToSwallow > 0) this.#acksToSwallow -= 1
-    else out.push(Buffer.from(this.#header))
+    if (isBlock) {
+      this.#payload = Buffer.alloc(frame.length)
+      return false
+    }
+    const isAck = frame.type === FRAMES.SETTINGS && (frame.flags & FLAGS.ACK) !== 0 && frame.length === 0
+    if (!isAck || this.#acksToSwallow === 0) return true
+    this.#acksToSwallow -= 1
+    return false
   }
 
   #end(out: Buffer[]): void {

@@ -100,6 +100,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     session.on('error', (error) => log.debug('Connection failed', { error: errorMessage(error) }))
     session.once('close', () => {
       for (const timer of connection.timers) clearTimeout(timer)
+      if (!(connection.socket instanceof Socket)) endSoon(connection.socket)
       connections.delete(connection)
       if (connections.size === 0) onEmpty?.()
     })
@@ -236,6 +237,13 @@ interface Connection {
   readonly socket: Duplex
   readonly calls: Set<ServerCall>
   readonly timers: NodeJS.Timeout[]
+}
+
+/** Ends a stream before a socket when its session has: Deno and Bun leave it open. What was written still goes out. */
+function endSoon(stream: Duplex): void {
+  const late = setTimeout(() => stream.destroy(), 1_000).unref()
+  stream.once('close', () => clearTimeout(late))
+  stream.end(() => stream.destroy())
 }
 
 /** Ends a connection now. A session that was closed gracefully waits for its peer even when destroyed, hence the socket. */

@@ -7,14 +7,23 @@ import type { KeyManager } from '../../src/core/plugin.ts'
 export function keyManagerSuite(open: () => Promise<KeyManager>): void {
   const data = new TextEncoder().encode('what is signed')
 
-  test.each(Object.keys(KEY_TYPES) as KeyType[])('a %s key signs what its public key verifies', async (type) => {
-    const manager = await open()
-    const signer = await manager.generateKey('one', type)
-    expect(signer.keyType).toBe(type)
-    const signature = await signer.sign(data)
-    const key = { key: Buffer.from(signer.publicKey), format: 'der', type: 'spki', dsaEncoding: 'ieee-p1363' } as const
-    expect(verify(type === 'ec-p384' ? 'sha384' : 'sha256', data, key, signature)).toBe(true)
-  })
+  test.each(Object.keys(KEY_TYPES) as KeyType[])(
+    'a %s key signs what its public key verifies',
+    async (type) => {
+      const manager = await open()
+      const signer = await manager.generateKey('one', type)
+      expect(signer.keyType).toBe(type)
+      const signature = await signer.sign(data)
+      const key = {
+        key: Buffer.from(signer.publicKey),
+        format: 'der',
+        type: 'spki',
+        dsaEncoding: 'ieee-p1363',
+      } as const
+      expect(verify(type === 'ec-p384' ? 'sha384' : 'sha256', data, key, signature)).toBe(true)
+    },
+    30_000,
+  )
 
   test('a key is found by its name, and only by its name', async () => {
     const manager = await open()

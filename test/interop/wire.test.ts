@@ -32,5 +32,5 @@ describe.skipIf(!hasGo)(`protobuf for Go${hasGo ? '' : ' (skipped: there is no g
       return found === undefined ? [] : [`${one.type} ${toHex(one.bytes)}\n${found}`]
     })
     expect(different).toEqual([])
-  })
+  }, 30_000)
 })
