@@ -1,4 +1,5 @@
-import { StatusError } from '../core/error.ts'
+import { gunzipSync } from 'node:zlib'
+import { errorMessage, StatusError } from '../core/error.ts'
 import { PrefixedMessages } from './prefixed-messages.ts'
 
 /** SPIRE's (grpc-go's) default for one received message, bytes. */
@@ -38,17 +39,19 @@ function newFrame(message: Uint8Array): Buffer {
 }
 
 export interface FrameReaderOptions {
-  /** Longest message accepted, bytes; default 4 MiB. */
+  /** Longest message accepted, bytes, compressed or not; default 4 MiB. */
   readonly maxMessageBytes?: number
-  /** The `grpc-encoding` of the request; only used in the error for a compressed message. */
+  /** The `grpc-encoding` of the request: `gzip`, `identity`, or absent. */
   readonly encoding?: string | undefined
 }
 
 /** Takes the body of a request apart into its messages. */
 export class FrameReader {
   readonly #messages: PrefixedMessages
+  readonly #maxMessageBytes: number
 
   constructor({ maxMessageBytes = MAX_MESSAGE_BYTES, encoding }: FrameReaderOptions = {}) {
+    this.#maxMessageBytes = maxMessageBytes
     this.#messages = new PrefixedMessages((flags, length) => {
       checkFlag(flags, encoding)
       if (length > maxMessageBytes) {
@@ -68,11 +71,12 @@ export class FrameReader {
   /**
    * The next complete message, or undefined until more is pushed.
    *
-   * @throws StatusError RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED or INTERNAL for a compressed one, as
-   *   grpc-go answers
+   * @throws StatusError RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED or INTERNAL for one that is compressed in another
+   *   way than was said, as grpc-go answers
    */
   next(): Uint8Array | undefined {
-    return this.#messages.next()?.message
+    const next = this.#messages.next()
+    return next?.flags === COMPRESSED ? inflate(next.message, this.#maxMessageBytes) : next?.message
   }
 
   /** Bytes that have come and are part of no whole message yet; 0 between messages, where a body may end. */
@@ -83,14 +87,35 @@ export class FrameReader {
 
 function checkFlag(flag: number, encoding: string | undefined): void {
   if (flag === 0) return
-  if (flag !== 1) throw new StatusError('INTERNAL', `grpc: received unexpected payload format ${flag}`)
+  if (flag !== COMPRESSED) throw new StatusError('INTERNAL', `grpc: received unexpected payload format ${flag}`)
   if (encoding === undefined || encoding === '' || encoding === 'identity') {
     throw new StatusError('INTERNAL', 'grpc: compressed flag set with identity or empty encoding')
   }
-  throw unknownEncoding(encoding)
+  if (!isKnownEncoding(encoding)) throw unknownEncoding(encoding)
 }
 
-/** What grpc-go answers to a `grpc-encoding` it has no codec for; SPIRE installs none. */
+const COMPRESSED = 1
+
+/** @throws StatusError for what does not inflate, or to more than may be; no more than that is made of it */
+function inflate(message: Uint8Array, maxOutputLength: number): Uint8Array {
+  try {
+    return gunzipSync(message, { maxOutputLength })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
+      throw new StatusError(
+        'RESOURCE_EXHAUSTED',
+        `grpc: received message after decompression larger than max ${maxOutputLength}`,
+      )
+    }
+    throw new StatusError('INTERNAL', `grpc: failed to decompress the received message: ${errorMessage(error)}`)
+  }
+}
+
+export function isKnownEncoding(encoding: string): boolean {
+  return encoding === 'identity' || encoding === 'gzip'
+}
+
+/** What grpc-go answers to a `grpc-encoding` that it has no codec for. */
 export function unknownEncoding(encoding: string): StatusError {
   return new StatusError('UNIMPLEMENTED', `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`)
 }

@@ -4,7 +4,7 @@ import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { type ByteBudget, tooManyStrangers } from './byte-budget.ts'
-import { FrameReader, frameMessage, PREFIX_BYTES, unknownEncoding } from './grpc-frame.ts'
+import { FrameReader, frameMessage, isKnownEncoding, PREFIX_BYTES, unknownEncoding } from './grpc-frame.ts'
 import { parseGrpcTimeout, statusTrailers, toStatusError } from './grpc-status.ts'
 
 export interface CallContext {
@@ -15,7 +15,13 @@ export interface CallContext {
   readonly strangers: ByteBudget
 }
 
-const RESPONSE_HEADERS = { ':status': 200, 'content-type': 'application/grpc' }
+const CONTENT_TYPE = 'application/grpc'
+const RESPONSE_HEADERS = { ':status': 200, 'content-type': CONTENT_TYPE }
+/** An answer has the subtype of its request, whatever that is: messages are protobuf. */
+function responseHeaders(type: string | undefined) {
+  const subtype = type === CONTENT_TYPE ? undefined : /^application\/grpc(\+[\w.-]{1,64})/.exec(type ?? '')?.[1]
+  return subtype === undefined ? RESPONSE_HEADERS : { ...RESPONSE_HEADERS, 'content-type': CONTENT_TYPE + subtype }
+}
 const WITH_TRAILERS = { waitForTrailers: true }
 const NOTHING = new Uint8Array(0)
 const OK_TRAILERS = { 'grpc-status': '0' }
@@ -134,7 +140,10 @@ export class ServerCall implements IncomingCall {
     const stream = this.#stream
     if (!stream.destroyed && !stream.closed) {
       if (!stream.headersSent) {
-        stream.respond({ ...RESPONSE_HEADERS, ...statusTrailers(error) }, { endStream: true })
+        stream.respond(
+          { ...responseHeaders(this.#headers['content-type']), ...statusTrailers(error) },
+          { endStream: true },
+        )
         this.#stopUpload()
       } else if (stream.writableNeedDrain) {
         // The client does not read, so trailers would wait for ever.
@@ -151,7 +160,7 @@ export class ServerCall implements IncomingCall {
   #admit(): BoundMethod | undefined {
     const headers = this.#headers
     const type = headers['content-type']
-    if (type !== 'application/grpc' && !/^application\/grpc(\+proto)?(;.*)?$/.test(type ?? '')) {
+    if (type !== CONTENT_TYPE && !/^application\/grpc[+;]/.test(type ?? '')) {
       this.#refuse(
         415,
         new StatusError('INVALID_ARGUMENT', `invalid gRPC request content-type ${JSON.stringify(type ?? '')}`),
@@ -168,7 +177,7 @@ export class ServerCall implements IncomingCall {
     const method = methods.get(path)
     if (method === undefined) throw unknownPath(path, services)
     const encoding = headers['grpc-encoding']
-    if (encoding !== undefined && encoding !== 'identity') throw unknownEncoding(String(encoding))
+    if (encoding !== undefined && !isKnownEncoding(String(encoding))) throw unknownEncoding(String(encoding))
     const timeout = headers['grpc-timeout']
     if (timeout !== undefined) {
       const timeoutMs = parseGrpcTimeout(String(timeout))
@@ -212,6 +221,8 @@ export class ServerCall implements IncomingCall {
       if (this.peer.via === 'anonymous') this.#holdOf(piece.length)
       reader.push(piece)
       for (let message = reader.next(); message !== undefined; message = reader.next()) {
+        // What a small one inflates to is held as well.
+        if (this.peer.via === 'anonymous' && this.#headers['grpc-encoding'] === 'gzip') this.#holdOf(message.length)
         this.#onMessage(message)
         if (this.#started) return
       }
@@ -283,7 +294,7 @@ export class ServerCall implements IncomingCall {
 
   #respond(): void {
     const stream = this.#stream
-    stream.respond(RESPONSE_HEADERS, WITH_TRAILERS)
+    stream.respond(responseHeaders(this.#headers['content-type']), WITH_TRAILERS)
     stream.once('wantTrailers', () => {
       stream.sendTrailers(this.#trailers)
       if (this.#trailers === OK_TRAILERS) this.#awaitEnd()

@@ -5,6 +5,7 @@ import { connect as connectHttp2 } from 'node:http2'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import * as x509 from '@peculiar/x509'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { StatusError } from '../core/error.ts'
@@ -12,6 +13,7 @@ import { silentLog } from '../core/log.ts'
 import type { BoundMethod, IncomingCall } from '../rpc/service.ts'
 import { fairTurns } from './fair-turns.ts'
 import { connect, type GrpcChannel } from './grpc-client.ts'
+import { frameMessage } from './grpc-frame.ts'
 import { type GrpcServer, serveGrpc } from './grpc-server.ts'
 import { loadPeerWatcher, watchOf, watchProcess } from './peer.ts'
 import { refuseConnection } from './refuse-connection.ts'
@@ -344,9 +346,9 @@ function listenAt(name: string, onConnection: (socket: Socket) => void): Promise
   return listenUnix({ path: join(folder, name), mode: 0o700, onConnection })
 }
 
-function http2Call(headers: Record<string, string>, body: Uint8Array): Promise<Record<string, string>> {
+function http2Call(headers: Record<string, string>, body: Uint8Array, at = path): Promise<Record<string, string>> {
   return new Promise((resolve, reject) => {
-    const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(path) })
+    const session = connectHttp2('http://localhost', { createConnection: () => connectSocket(at) })
     session.on('error', reject)
     const stream = session.request({
       ':method': 'POST',
@@ -367,11 +369,51 @@ function http2Call(headers: Record<string, string>, body: Uint8Array): Promise<R
   })
 }
 
+/** A message in a frame that says it is compressed. */
+function compressed(message: Uint8Array): Uint8Array {
+  const frame = frameMessage(gzipSync(message))
+  frame[0] = 1
+  return frame
+}
+
 test.each([
   ['wrong content type', { 'content-type': 'text/plain' }, bytes(), { ':status': 415, 'grpc-status': '3' }],
   ['wrong timeout', { 'grpc-timeout': '1x' }, bytes(), { ':status': 400, 'grpc-status': '13' }],
   ['wrong HTTP method', { ':method': 'PUT' }, bytes(), { ':status': 405 }],
-  ['unknown compression', { 'grpc-encoding': 'gzip' }, bytes(0, 0, 0, 0, 0), { 'grpc-status': '12' }],
+  [
+    'unknown compression',
+    { 'grpc-encoding': 'snappy' },
+    bytes(0, 0, 0, 0, 0),
+    {
+      'grpc-status': '12',
+      'grpc-message': 'grpc: Decompressor is not installed for grpc-encoding "snappy"',
+    },
+  ],
+  ['gzip without a compressed message', { 'grpc-encoding': 'gzip' }, bytes(0, 0, 0, 0, 0), { 'grpc-status': '0' }],
+  ['gzip', { 'grpc-encoding': 'gzip' }, compressed(bytes(4, 5)), { 'grpc-status': '0' }],
+  ['gzip that is none', { 'grpc-encoding': 'gzip' }, bytes(1, 0, 0, 0, 2, 1, 2), { 'grpc-status': '13' }],
+  [
+    'gzip of more than a message may be',
+    { 'grpc-encoding': 'gzip' },
+    compressed(new Uint8Array(4 * 1024 * 1024 + 1)),
+    {
+      'grpc-status': '8',
+      'grpc-message': 'grpc: received message after decompression larger than max 4194304',
+    },
+  ],
+  [
+    'a subtype',
+    { 'content-type': 'application/grpc+json' },
+    bytes(0, 0, 0, 0, 0),
+    { 'grpc-status': '0', 'content-type': 'application/grpc+json' },
+  ],
+  [
+    'a parameter',
+    { 'content-type': 'application/grpc;charset=utf-8' },
+    bytes(0, 0, 0, 0, 0),
+    { 'grpc-status': '0', 'content-type': 'application/grpc' },
+  ],
+  ['another type that begins alike', { 'content-type': 'application/grpcx' }, bytes(), { ':status': 415 }],
   ['compressed flag', {}, bytes(1, 0, 0, 0, 0), { 'grpc-status': '13' }],
   ['unknown flag', {}, bytes(7, 0, 0, 0, 0), { 'grpc-status': '13' }],
   ['half a message', {}, bytes(0, 0, 0, 0, 5, 1), { 'grpc-status': '2', 'grpc-message': 'unexpected EOF' }],
@@ -628,4 +670,43 @@ test('a connection that is refused says why, as grpc-go reads it', async () => {
   // ENHANCE_YOUR_CALM, after no stream.
   expect(received).toBe(`${settings}\0\0\x19\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0btoo many of uid 7`)
   await listener.close()
+})
+
+test('what a stranger’s message inflates to counts as what it sent', async () => {
+  const strict = serveGrpc({
+    service: {
+      methods: new Map(rows.map((row) => [row.path, { ...row, requestLimit: () => 1000 }])),
+      services: service.services,
+    },
+    log: silentLog,
+    strangersBytes: 3000,
+  })
+  const listener = await listenAt('strict.sock', (socket) =>
+    strict.accept(socket, { via: 'anonymous', address: '192.0.2.1:1' }),
+  )
+  const ask = (body: Uint8Array) => http2Call({ 'grpc-encoding': 'gzip' }, body, join(folder, 'strict.sock'))
+  expect(await ask(compressed(new Uint8Array(900)))).toMatchObject({ 'grpc-status': '0' })
+  expect(await ask(compressed(new Uint8Array(100_000)))).toMatchObject({
+    'grpc-status': '8',
+    'grpc-message': 'grpc: received message after decompression larger than max 1000',
+  })
+  // Three that stay, of a few bytes each: there is no room for the fourth.
+  const session = connectHttp2('http://localhost', {
+    createConnection: () => connectSocket(join(folder, 'strict.sock')),
+  })
+  session.on('error', () => {})
+  const staying = new Uint8Array(900)
+  staying[0] = 3
+  for (let count = 0; count < 3; count++) {
+    const headers = { ':method': 'POST', ':path': '/test.Echo/Unary', 'content-type': 'application/grpc' }
+    session
+      .request({ ...headers, 'grpc-encoding': 'gzip' })
+      .on('error', () => {})
+      .end(compressed(staying))
+  }
+  await expect.poll(() => ask(compressed(new Uint8Array(900)))).toMatchObject({ 'grpc-status': '14' })
+  session.destroy()
+  await expect.poll(() => ask(compressed(new Uint8Array(900)))).toMatchObject({ 'grpc-status': '0' })
+  await listener.close()
+  await strict.close(0)
 })
