@@ -4,6 +4,7 @@ import { errorMessage } from '../../core/error.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError, hintsOf } from '../failure.ts'
+import type { PluginProblem } from '../plugin-set.ts'
 import { loadConfig } from '../process-setup.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -31,9 +32,15 @@ export const command = defineCommand({
         context.stderr(`${INVALID}.\nValidation errors:\n`)
         for (const { kind, name, notes } of problems) {
           const plugin = name === undefined ? kind : `${kind} ${JSON.stringify(name)}`
-          const lines = notes.map(({ text, line }) => `\t\t${text}${line === undefined ? '' : ` (line ${line})`}\n`)
-          context.stderr(`\t${plugin}:\n${lines.join('')}`)
+          context.stderr(`\t${plugin}:\n${notes.map(({ text }) => `\t\t${text}\n`).join('')}`)
         }
+        // SPIRE's words end here.
+        context.stderr(
+          problems
+            .flatMap(placesOf)
+            .map((hint) => `${hint}\n`)
+            .join(''),
+        )
         return 1
       }
     } catch (error) {
@@ -58,4 +65,10 @@ async function checkExchange(sources: readonly ExchangeSourceConfig[], trustDoma
   } catch (error) {
     throw new CommandError(errorMessage(error))
   }
+}
+
+/** In which lines of the configuration something is wrong with a plugin. */
+function placesOf({ kind, name, notes }: PluginProblem): readonly string[] {
+  const lines = new Set(notes.flatMap(({ line }) => line ?? []))
+  return [...lines].map((line) => `see ${kind} ${JSON.stringify(name)}, line ${line}`)
 }
