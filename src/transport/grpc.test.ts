@@ -362,7 +362,8 @@ function http2Call(headers: Record<string, string>, body: Uint8Array, at = path)
     stream.on('error', () => {})
     stream.resume()
     stream.on('close', () => {
-      session.close()
+      // Deno's nghttp2 ends the process if a session closes while it closes a stream.
+      setImmediate(() => session.close())
       resolve(found)
     })
     stream.end(body)
