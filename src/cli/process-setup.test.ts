@@ -1,7 +1,9 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { commandOf, programOf, type Runtime, skipNote } from '../../test/support/runtimes.ts'
 import { silentLog } from '../core/log.ts'
 import { warnIfShared } from './process-setup.ts'
 
@@ -19,3 +21,32 @@ test.each([
   rmSync(folder, { recursive: true })
   expect(warnings).toHaveLength(expected ? 1 : 0)
 })
+
+for (const runtime of ['node', 'deno', 'bun'] satisfies Runtime[]) {
+  test.skipIf(programOf(runtime) === undefined)(
+    `work that fails with nobody waiting is logged and ends nothing, an exception ends ${runtime} with a line${skipNote(runtime)}`,
+    () => {
+      const folder = mkdtempSync(join(tmpdir(), 'stray-'))
+      const script = join(folder, 'script.ts')
+      writeFileSync(
+        script,
+        `import { outliveStrayFailures } from ${JSON.stringify(join(import.meta.dirname, 'process-setup.ts'))}
+outliveStrayFailures({ error: (message, { error }) => console.log(message, error) })
+Promise.reject(new Error('nobody waits'))
+setTimeout(() => { console.log('alive'); setTimeout(() => { throw new Error('in between') }, 0) }, 50)
+setTimeout(() => console.log('not reached'), 5000)
+`,
+      )
+      const [program, ...args] = commandOf(runtime)
+      const { status, stdout } = spawnSync(program, [...args, script], { encoding: 'utf8', timeout: 30_000 })
+      rmSync(folder, { recursive: true })
+      expect(stdout.trim().split('\n')).toEqual([
+        'Unexpected error Error: nobody waits',
+        'alive',
+        'Unexpected error ended the process Error: in between',
+      ])
+      expect(status).toBe(1)
+    },
+    60_000,
+  )
+}

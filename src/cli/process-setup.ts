@@ -74,6 +74,18 @@ export function logCrash(log: Log, message: string, error: unknown): void {
   if (error instanceof CommandError) for (const hint of error.hints) log.error(hint)
 }
 
+/**
+ * Work that nobody waits for may fail without ending the process: one call must not take all others with it. What ran to an exception in between
+ * ends it, with a line in the log.
+ */
+export function outliveStrayFailures(log: Log): void {
+  process.on('unhandledRejection', (reason) => log.error('Unexpected error', { error: String(reason) }))
+  process.on('uncaughtException', (error) => {
+    log.error('Unexpected error ended the process', { error: String(error) })
+    process.exit(1)
+  })
+}
+
 /** Warns of a directory in which others may put files of their own, or take ours away. */
 export function warnIfShared(directory: string, what: string, log: Log): void {
   const found = statSync(directory, { throwIfNoEntry: false })

@@ -2,9 +2,9 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { AT, type Made, makeCertificate, makeExtension } from '../../test/support/x509.ts'
 import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
-import { type Certificate, parseCertificate } from './certificate.ts'
+import { type Certificate, parseCertificate, parseName } from './certificate.ts'
 import { hex } from './der.ts'
-import { issuingKeyId, verifyPath, verifyX509Svid } from './path-validation.ts'
+import { issuingKeyId, verifyPath, verifyPaths, verifyX509Svid } from './path-validation.ts'
 import { subjectKeyId, type VerifySignature } from './public-key.ts'
 
 const parse = (made: Made) => parseCertificate(made.der)
@@ -278,4 +278,29 @@ test('the key that issued a certificate is known by its id, or not at all', asyn
   const root = await makeCertificate({ name: 'root', ca: true })
   expect(issuingKeyId(parse(await below({}, root)))).toBe(hex(parse(root).subjectKeyId!))
   expect(issuingKeyId(parse(root))).toBe('')
+})
+
+test('all paths are found, and no more signatures are looked at than for one', async () => {
+  const roots = await Promise.all(['one', 'two'].map((name) => makeCertificate({ name, ca: true })))
+  const middle = await makeCertificate({ name: 'middle', ca: true }, roots[0])
+  const across = await makeCertificate({ name: 'middle', ca: true, key: middle.key }, roots[1])
+  const leaf = await makeCertificate({ name: 'leaf' }, middle)
+  const parsed = (made: readonly Made[]) => made.map(({ der }) => parseCertificate(der))
+  const [parsedLeaf] = parsed([leaf])
+  const namesOf = (paths: readonly (readonly Certificate[])[]) =>
+    paths.map((path) => parseName(path.at(-1)!.subject)[0]?.value)
+  const input = { leaf: parsedLeaf!, roots: parsed(roots), at: AT, verify: nodeVerifier() }
+  expect(namesOf(await verifyPaths({ ...input, intermediates: parsed([middle, across]) }))).toEqual(['one', 'two'])
+  expect(namesOf(await verifyPaths({ ...input, intermediates: parsed([across]) }))).toEqual(['two'])
+  await expect(verifyPaths({ ...input, intermediates: [] })).rejects.toMatchObject({ code: 'UNAUTHENTICATED' })
+
+  // Every certificate issues every other: there are more paths than anybody could walk.
+  const key = middle.key
+  const crowd = await Promise.all(
+    Array.from({ length: 16 }, () => makeCertificate({ name: 'middle', ca: true, key }, middle)),
+  )
+  const { counter, verify } = counting()
+  const found = await verifyPaths({ ...input, verify, intermediates: parsed([middle, ...crowd]) })
+  expect(found.length).toBeGreaterThan(0)
+  expect(counter.checks).toBeLessThanOrEqual(24)
 })

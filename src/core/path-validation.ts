@@ -30,44 +30,62 @@ export interface PathInput {
  * @see RFC 5280 6.1, X509-SVID 5
  */
 export async function verifyPath(input: PathInput): Promise<readonly Certificate[]> {
-  const budget = { checks: MAX_SIGNATURE_CHECKS }
-  checkTime(input.leaf, input.at)
-  checkCritical(input.leaf)
-  const outcome = await extend([input.leaf], input, budget)
-  if ('path' in outcome) return outcome.path
-  throw outcome.error ?? untrusted('x509: certificate signed by unknown authority')
+  const [path] = await findPaths(input, 1)
+  return path!
 }
 
-type Outcome = { readonly path: readonly Certificate[] } | { readonly error: StatusError | undefined }
+/**
+ * Finds every path that `verifyPath` would take, the shortest of each beginning first. Where there are more than some signature checks can
+ * find, those that they did find.
+ * @returns at least one
+ * @throws StatusError as `verifyPath`
+ */
+export function verifyPaths(input: PathInput): Promise<readonly (readonly Certificate[])[]> {
+  return findPaths(input, Number.POSITIVE_INFINITY)
+}
 
-/** Depth first: roots before intermediates, so that the shortest path wins. The first real objection is kept for the error. */
-async function extend(path: readonly Certificate[], input: PathInput, budget: { checks: number }): Promise<Outcome> {
+async function findPaths(input: PathInput, most: number): Promise<readonly (readonly Certificate[])[]> {
+  checkTime(input.leaf, input.at)
+  checkCritical(input.leaf)
+  const search: Search = { ...input, checks: MAX_SIGNATURE_CHECKS, error: undefined }
+  const paths: (readonly Certificate[])[] = []
+  for await (const path of extend([input.leaf], search)) {
+    paths.push(path)
+    if (paths.length >= most) break
+  }
+  if (paths.length > 0) return paths
+  throw search.error ?? untrusted('x509: certificate signed by unknown authority')
+}
+
+interface Search extends PathInput {
+  /** Signature checks that are left. */
+  checks: number
+  /** The first real objection. */
+  error: StatusError | undefined
+}
+
+/** Depth first: roots before intermediates, so that the shortest path comes first. */
+async function* extend(path: readonly Certificate[], search: Search): AsyncGenerator<readonly Certificate[]> {
   const child = path[path.length - 1]!
-  let error: StatusError | undefined
-  for (const root of input.roots) {
-    const objection = await objectionTo(root, child, path, input, budget)
+  for (const root of search.roots) {
+    const objection = await objectionTo(root, child, path, search)
     if (objection === undefined) {
       const whole = [...path, root]
       const violated = violatedConstraint(whole)
-      if (violated === undefined) return { path: whole }
-      error ??= untrusted(violated)
-    } else if (objection !== NOT_ISSUER) error ??= objection
+      if (violated === undefined) yield whole
+      else search.error ??= untrusted(violated)
+    } else if (objection !== NOT_ISSUER) search.error ??= objection
   }
-  if (path.length >= MAX_DEPTH)
-    return { error: error ?? untrusted('x509: too many intermediates for path length constraint') }
-  for (const candidate of input.intermediates) {
+  if (path.length >= MAX_DEPTH) {
+    search.error ??= untrusted('x509: too many intermediates for path length constraint')
+    return
+  }
+  for (const candidate of search.intermediates) {
     if (path.some((used) => equalBytes(used.der, candidate.der))) continue
-    const objection = await objectionTo(candidate, child, path, input, budget)
-    if (objection === NOT_ISSUER) continue
-    if (objection !== undefined) {
-      error ??= objection
-      continue
-    }
-    const outcome = await extend([...path, candidate], input, budget)
-    if ('path' in outcome) return outcome
-    error ??= outcome.error
+    const objection = await objectionTo(candidate, child, path, search)
+    if (objection === undefined) yield* extend([...path, candidate], search)
+    else if (objection !== NOT_ISSUER) search.error ??= objection
   }
-  return { error }
 }
 
 const NOT_ISSUER = Symbol('not the issuer')
@@ -77,14 +95,13 @@ async function objectionTo(
   issuer: Certificate,
   child: Certificate,
   path: readonly Certificate[],
-  input: PathInput,
-  budget: { checks: number },
+  search: Search,
 ): Promise<StatusError | typeof NOT_ISSUER | undefined> {
   if (!equalBytes(issuer.subject, child.issuer)) return NOT_ISSUER
   if (child.authorityKeyId && issuer.subjectKeyId && !equalBytes(child.authorityKeyId, issuer.subjectKeyId))
     return NOT_ISSUER
   try {
-    checkTime(issuer, input.at)
+    checkTime(issuer, search.at)
     checkCritical(issuer)
   } catch (error) {
     if (error instanceof StatusError) return error
@@ -99,12 +116,12 @@ async function objectionTo(
   if (issuer.pathLength !== undefined && between > issuer.pathLength) {
     return untrusted('x509: too many intermediates for path length constraint')
   }
-  if (budget.checks === 0)
+  if (search.checks === 0)
     return untrusted('x509: signature check attempts limit reached while verifying certificate chain')
-  budget.checks -= 1
+  search.checks -= 1
   try {
     const good = await verifyX509Signature(
-      input.verify,
+      search.verify,
       issuer.spki,
       child.signatureAlgorithm,
       child.tbs,

@@ -84,7 +84,7 @@ test('index and database give an agent what follows from the entries, whatever t
   })
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 16 }), values, async (steps, has) => {
-      const { store, index, names } = await setUp()
+      const { store, names } = await setUp()
       const given = new Map<string, NewEntry>()
       for (const { name, to, parent, needs, gone } of steps) {
         if (given.has(name)) {

@@ -50,7 +50,7 @@ export async function batchCreateFederationRelationship(
   request: api.BatchCreateFederationRelationshipRequest,
   call: Call,
 ): Promise<api.BatchCreateFederationRelationshipResponse> {
-  return writeEach(deps, request.federationRelationships, request.outputMask, call, async (relationship, bundle) => {
+  return writeEach(request.federationRelationships, request.outputMask, call, async (relationship, bundle) => {
     if (relationship.trustDomain === deps.trustDomain) {
       throw failure(call.log, 'INVALID_ARGUMENT', 'unable to create federation relationship for server trust domain')
     }
@@ -68,7 +68,7 @@ export async function batchUpdateFederationRelationship(
   call: Call,
 ): Promise<api.BatchUpdateFederationRelationshipResponse> {
   const mask = request.inputMask
-  return writeEach(deps, request.federationRelationships, request.outputMask, call, (relationship, bundle) =>
+  return writeEach(request.federationRelationships, request.outputMask, call, (relationship, bundle) =>
     orInternal(call, 'failed to update federation relationship', async () => {
       const stored = await deps.store.relationships.get(relationship.trustDomain)
       const updated = {
@@ -131,7 +131,6 @@ interface Written {
 }
 
 async function writeEach(
-  deps: ServerDeps,
   relationships: readonly FederationRelationship[],
   outputMask: FederationRelationshipMask | undefined,
   call: Call,

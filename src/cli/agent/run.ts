@@ -18,6 +18,7 @@ import {
   logCrash,
   logNotices,
   openProcessLog,
+  outliveStrayFailures,
   shutdownSignal,
   tightenUmask,
   warnIfShared,
@@ -42,6 +43,7 @@ export const command = defineCommand({
     const joinToken = joinTokenOf(options)
     const processLog = openProcessLog(options.logging)
     const { log } = processLog
+    outliveStrayFailures(log)
     logNotices(options.notices, log)
     // Workloads of all users must be able to reach the socket: its folder is made before the umask gets strict.
     const socketDirectory = dirname(resolve(options.socketPath))

@@ -31,6 +31,7 @@ import {
   logCrash,
   logNotices,
   openProcessLog,
+  outliveStrayFailures,
   shutdownSignal,
   tightenUmask,
   warnIfShared,
@@ -57,6 +58,7 @@ export const command = defineCommand({
     await requireAddress(options)
     const processLog = openProcessLog(options.logging)
     const { log } = processLog
+    outliveStrayFailures(log)
     logNotices(options.notices, log)
     tightenUmask(log)
     const signal = shutdownSignal(processLog)

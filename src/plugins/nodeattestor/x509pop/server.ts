@@ -4,7 +4,7 @@ import { type Clock, epochSeconds } from '../../../core/clock.ts'
 import { concat, equalBytes, hex } from '../../../core/der.ts'
 import { errorMessage, type StatusCode, StatusError } from '../../../core/error.ts'
 import { parseIpAddress } from '../../../core/ip-address.ts'
-import { leafSpiffeId, verifyPath } from '../../../core/path-validation.ts'
+import { leafSpiffeId, verifyPaths } from '../../../core/path-validation.ts'
 import type { NodeAttestationContext, NodeAttestationStep, NodeAttestor } from '../../../core/plugin.ts'
 import { parsePublicKey, type VerifySignature } from '../../../core/public-key.ts'
 import { sha1 } from '../../../core/sha1.ts'
@@ -91,9 +91,9 @@ export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
       .slice(1)
       .map((der, index) => parsed(der, `intermediate certificate ${index}`, maxRsaKeySize))
     const roots = await rootsOf(options)
-    let path: readonly Certificate[]
+    let paths: readonly (readonly Certificate[])[]
     try {
-      path = await verifyPath({
+      paths = await verifyPaths({
         leaf,
         intermediates,
         roots,
@@ -105,7 +105,9 @@ export function x509PopNodeAttestor(options: X509PopOptions): NodeAttestor {
     }
     if (options.verifyClientIp) requireAddress(leaf, context.peerAddress)
     const nonce = base64(crypto.getRandomValues(new Uint8Array(NONCE_BYTES)))
-    const state: State = { leaf: base64(leaf.der), authorities: path.slice(1).map(fingerprint), nonce }
+    // Of all paths, each once: which of them a server takes is no matter of the node.
+    const authorities = [...new Set(paths.flatMap((path) => path.slice(1).map(fingerprint)))]
+    const state: State = { leaf: base64(leaf.der), authorities, nonce }
     return { challenge: json(challengeFor(leaf, nonce)), state: json(state) }
   }
 

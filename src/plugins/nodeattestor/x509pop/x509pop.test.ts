@@ -64,6 +64,20 @@ test('a node that holds the key is attested, with what its certificates say as s
   expect(selectorValues.find((value) => /^serialnumber:([0-9a-f]{2})+$/.test(value))).toBeDefined()
 })
 
+test('the CAs of every path are selectors, each once', async () => {
+  const other = await makeCertificate({ name: 'other root', ca: true })
+  const across = await makeCertificate({ name: 'middle', ca: true, key: middle.key }, other)
+  const roots = async () => [root, other].map(({ der }) => parseCertificate(der))
+  const fingerprints = async (...certificates: Made[]) =>
+    (await attest(attestor({ roots }), agent([leaf, ...certificates]))).selectorValues.filter((value) =>
+      value.startsWith('ca:fingerprint:'),
+    )
+  const [one, two] = [await fingerprints(middle), await fingerprints(across)]
+  expect([one.length, two.length]).toEqual([2, 2])
+  expect(new Set(await fingerprints(middle, across))).toEqual(new Set([...one, ...two]))
+  expect(await fingerprints(middle, across, middle)).toHaveLength(4)
+})
+
 describe.each([
   ['node:crypto', nodeVerifier],
   ['Web Crypto', webCryptoVerifier],
