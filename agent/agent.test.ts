@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { parseCertificate } from '../src/core/certificate.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
+import { parseTrustDomainName } from '../src/core/trust-domain.ts'
 import { serialDecimal } from '../src/core/x509-svid.ts'
 import { memoryKeyManager } from '../src/plugins/keymanager/memory.ts'
 import { generateSigner } from '../src/plugins/signer.ts'
@@ -8,6 +9,7 @@ import { AGENT_ID, emptyState, startAgent } from '../test/support/agent.ts'
 import { testServer } from '../test/support/server.ts'
 import { makeCertificate } from '../test/support/x509.ts'
 
+const TRUST_DOMAIN = parseTrustDomainName('example.org')
 const OTHER_AGENT = parseSpiffeId('spiffe://example.org/spire/agent/join_token/other')
 const STRANGER = parseSpiffeId('spiffe://elsewhere.org/spire/agent/join_token/token')
 
@@ -76,5 +78,19 @@ test('an agent with the SVID of another trust domain in its data does not start'
   await state.save({ svid: own })
   const agent = await startAgent(server, { state, keyManager })
   expect(agent.identity.chain).toEqual(own)
+  await server.store.close()
+})
+
+test('a bundle without X.509 authorities is not taken: nobody could be verified any more', async () => {
+  const server = await testServer()
+  const agent = await startAgent(server)
+  await agent.sync()
+  const before = agent.cache.bundle(TRUST_DOMAIN)
+  expect(before?.x509Authorities.length).toBeGreaterThan(0)
+  const { bundle } = server.deps
+  const own = (await bundle.get())!
+  bundle.get = async () => ({ ...own, x509Authorities: [], sequenceNumber: own.sequenceNumber + 1 })
+  await expect(agent.sync()).rejects.toThrow('the server sent a bundle without X.509 authorities')
+  expect(agent.cache.bundle(TRUST_DOMAIN)).toBe(before)
   await server.store.close()
 })
