@@ -8,6 +8,8 @@ import { generateSigner } from '../src/plugins/signer.ts'
 import { AGENT_ID, emptyState, startAgent } from '../test/support/agent.ts'
 import { testServer } from '../test/support/server.ts'
 import { makeCertificate } from '../test/support/x509.ts'
+import type { Agent } from './agent.ts'
+import { SERVER } from './server-methods.ts'
 
 const TRUST_DOMAIN = parseTrustDomainName('example.org')
 const OTHER_AGENT = parseSpiffeId('spiffe://example.org/spire/agent/join_token/other')
@@ -94,3 +96,47 @@ test('a bundle without X.509 authorities is not taken: nobody could be verified 
   expect(agent.cache.bundle(TRUST_DOMAIN)).toBe(before)
   await server.store.close()
 })
+
+test('an agent that comes back late in the life of its SVID renews it at once', async () => {
+  const server = await testServer()
+  const [state, keyManager] = [await emptyState(), memoryKeyManager()]
+  await server.store.joinTokens.create({ value: 'token', expiresAt: server.clock.ms / 1000 + 600 })
+  const before = (await startAgent(server, { state, keyManager })).identity
+  server.clock.ms = (before.notAfter - 5) * 1000
+  const agent = await startAgent(server, { state, keyManager })
+  expect(agent.identity.spiffeId).toBe(AGENT_ID)
+  expect(agent.identity.notAfter).toBeGreaterThan(before.notAfter)
+  await server.store.close()
+})
+
+test('a call under way while the SVID is renewed is no eviction, a thousand times', async () => {
+  const server = await testServer({ agentTtlSeconds: 60 })
+  const stop = new AbortController()
+  let agent: Agent | undefined
+  let renews = false
+  agent = await startAgent(server, {
+    signal: stop.signal,
+    useSyncAuthorizedEntries: false,
+    // Renews while a call is on its way, and uses the new SVID at once, which ends the one before on the server.
+    async onTheWay(path) {
+      if (!renews || !path.endsWith('/GetAuthorizedEntries')) return
+      renews = false
+      server.clock.ms += 40_000
+      await agent!.rotateIfDue()
+      await agent!.connection.unary(SERVER.getAuthorizedEntries, { outputMask: undefined }, { timeoutMs: 1000 })
+    },
+  })
+  const running = agent.run()
+  const serials = new Set<string>()
+  for (let round = 0; round < 1000; round++) {
+    renews = true
+    const done = agent.resync()
+    agent.syncSoon()
+    await Promise.race([done, running])
+    serials.add(Buffer.from(agent.identity.chain[0]!).toString('base64'))
+  }
+  expect(serials.size).toBeGreaterThan(990)
+  stop.abort()
+  await running
+  await server.store.close()
+}, 120_000)

@@ -149,6 +149,13 @@ export class Agent {
       ))
     const agent = new Agent(deps, identity, signal)
     agent.#connection = await agent.#connectAs(identity)
+    // It may have been down for most of its SVID's life. What the server says against it the sync will hear as well.
+    if (stored) {
+      await agent.rotateIfDue().catch((error) => {
+        if (error instanceof FatalError) throw error
+        log.warn('Could not rotate agent SVID', { error: errorMessage(error) })
+      })
+    }
     await agent.#postStatus()
     try {
       await retried(
@@ -370,11 +377,14 @@ export class Agent {
   /** Turns a refusal of the whole agent into what follows from it. */
   async #guarded(task: () => Promise<void>): Promise<void> {
     const { state, log } = this.#deps
+    const identity = this.#identity
     try {
       await task()
     } catch (error) {
       const denial = denialOf(error)
       if (denial === undefined) throw error
+      // The first call with a renewed SVID ends the one before: what was said of that one says nothing of this.
+      if (this.#identity !== identity) return this.#guarded(task)
       if (denial === 'banned') {
         log.error('Agent is banned: removing SVID and shutting down')
         await state.forgetSvid()

@@ -61,11 +61,21 @@ function closeListener(server: ReturnType<typeof createServer>, done: () => void
   setImmediate(done)
 }
 
-async function removeStaleSocket(path: string): Promise<void> {
+/**
+ * Looks whether `listenUnix` could listen there, and changes nothing.
+ * @returns whether there is a socket that nobody serves
+ * @throws Error as `listenUnix`
+ */
+export async function requireFreePath(path: string): Promise<boolean> {
   const found = lstatSync(path, { throwIfNoEntry: false })
-  if (found === undefined) return
+  if (found === undefined) return false
   if (!found.isSocket()) throw new Error(`socket path "${path}" exists and is not a socket`)
   if (await answers(path)) throw new Error(`socket path "${path}" is in use by another process`)
+  return true
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  if (!(await requireFreePath(path))) return
   try {
     unlinkSync(path)
   } catch (error) {

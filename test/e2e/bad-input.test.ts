@@ -191,4 +191,7 @@ test('an agent does not take over the socket of another', async () => {
   expect(code).toBe(1)
   expect(stdout).toContain(agent.socket)
   expect((await cluster.agent(agent, 'healthcheck')).code).toBe(0)
+  // Its token is not used up.
+  change(files.config, agent.socket, files.socket)
+  await cluster.startAgent(files, server, token)
 }, 20_000)

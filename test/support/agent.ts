@@ -21,6 +21,8 @@ export interface TestAgentOptions {
   /** Done after the agent sent a message and before the server sees it. */
   readonly onTheWay?: (path: string) => Promise<void>
   readonly signal?: AbortSignal
+  /** Default true. */
+  readonly useSyncAuthorizedEntries?: boolean
   /** What an earlier run left. */
   readonly state?: StateFile
   readonly keyManager?: KeyManager
@@ -48,7 +50,7 @@ export async function startAgent(server: TestServer, options: TestAgentOptions =
         version: '1',
         insecureBootstrap: true,
         syncIntervalMs: 5_000,
-        useSyncAuthorizedEntries: true,
+        useSyncAuthorizedEntries: options.useSyncAuthorizedEntries ?? true,
         x509CacheSize: 100,
         jwtCacheSize: 100,
         jwtHitTimeoutMs: 1_000,

@@ -50,6 +50,8 @@ export async function testServer(
     readonly attestors?: readonly NodeAttestor[]
     readonly adminIds?: readonly SpiffeId[]
     readonly witSvids?: boolean
+    /** Default 3600. */
+    readonly agentTtlSeconds?: number
     /** Whose tokens are exchanged for SVIDs. */
     readonly exchange?: readonly ExchangeSourceOptions[]
     /** Given: the server is told of all writes and waits for them so. */
@@ -63,7 +65,7 @@ export async function testServer(
     trustDomain: TD,
     x509SvidTtlSeconds: 3600,
     jwtSvidTtlSeconds: 300,
-    agentTtlSeconds: 3600,
+    agentTtlSeconds: options.agentTtlSeconds ?? 3600,
     caTtlSeconds: 86_400,
     clock,
     random,

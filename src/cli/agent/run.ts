@@ -29,7 +29,7 @@ import { bootstrapRoots } from './bootstrap.ts'
 import { joinTokenOf } from './join-token.ts'
 import { makeAgentPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
-import { serveWorkloads } from './workload-socket.ts'
+import { requireSocket, serveWorkloads } from './workload-socket.ts'
 
 export const command = defineCommand({
   name: 'run',
@@ -85,6 +85,10 @@ export async function runAgent(
     env: process.env,
   })
 
+  // What can fail on this machine fails before the attestation, which may use up a join token.
+  const servesWorkloads = !options.disableWorkloadApi || !options.disableSdsApi
+  if (servesWorkloads) await requireSocket(options.socketPath)
+
   const agent = await Agent.start(
     {
       options: {
@@ -113,14 +117,19 @@ export async function runAgent(
     signal,
   )
 
+  const keyManagerName = options.plugins.find(({ type, enabled }) => type === 'KeyManager' && enabled)?.name
+  if (!agent.identity.reattestable && keyManagerName === 'memory') {
+    log.warn(
+      "Node attestation is not reattestable and the 'memory' key manager is in use; if the agent process is restarted, it will be unable to obtain a new SVID and will need to be manually evicted to be able to re-attest.",
+    )
+  }
   const running = agent.run()
   runPeriodically(idleMemoryTasks(), signal, log)
   const stop = new AbortController()
   const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })
-  const closeApi =
-    options.disableWorkloadApi && options.disableSdsApi
-      ? async () => {}
-      : await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)
+  const closeApi = servesWorkloads
+    ? await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)
+    : async () => {}
   const closeHealth = options.healthChecks.enabled
     ? await serveHealth(
         options.healthChecks,

@@ -23,7 +23,7 @@ import { serveGrpc } from '../../transport/grpc-server.ts'
 import { loadPeerWatcher, watchOf } from '../../transport/peer.ts'
 import { refuseConnection } from '../../transport/refuse-connection.ts'
 import { type SharedBoundOptions, sharedBound } from '../../transport/shared-bound.ts'
-import { listenUnix } from '../../transport/unix-socket.ts'
+import { listenUnix, requireFreePath } from '../../transport/unix-socket.ts'
 
 const STOP_GRACE_MS = 5_000
 const SUM_UP_MS = 60_000
@@ -43,6 +43,12 @@ const FULL_CONNECTIONS = 256
 const FEW_STREAMS = 4
 /** Connections of all users that begin in one turn of the event loop: each may bring its calls at once. */
 const BEGINNING = 2
+
+/** @throws Error if workloads could not be served on this machine, or there */
+export async function requireSocket(path: string): Promise<void> {
+  await loadPeerWatcher()
+  await requireFreePath(resolve(path))
+}
 
 /** Serves the Workload API and Envoy's SDS on the public socket, to each user of this machine their share. @returns stops it */
 export async function serveWorkloads(
