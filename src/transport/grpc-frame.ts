@@ -1,5 +1,4 @@
-import { gunzipSync } from 'node:zlib'
-import { errorMessage, StatusError } from '../core/error.ts'
+import { StatusError } from '../core/error.ts'
 import { PrefixedMessages } from './prefixed-messages.ts'
 
 /** SPIRE's (grpc-go's) default for one received message, bytes. */
@@ -43,17 +42,21 @@ export interface FrameReaderOptions {
   readonly maxMessageBytes?: number
   /** The `grpc-encoding` of the request: `gzip`, `identity`, or absent. */
   readonly encoding?: string | undefined
+  /** What makes a message of one that is compressed, of no more bytes than that; absent: none is taken. @throws StatusError */
+  readonly inflate?: (message: Uint8Array, maxBytes: number) => Uint8Array
 }
 
 /** Takes the body of a request apart into its messages. */
 export class FrameReader {
   readonly #messages: PrefixedMessages
   readonly #maxMessageBytes: number
+  readonly #inflate: FrameReaderOptions['inflate']
 
-  constructor({ maxMessageBytes = MAX_MESSAGE_BYTES, encoding }: FrameReaderOptions = {}) {
+  constructor({ maxMessageBytes = MAX_MESSAGE_BYTES, encoding, inflate }: FrameReaderOptions = {}) {
+    this.#inflate = inflate
     this.#maxMessageBytes = maxMessageBytes
     this.#messages = new PrefixedMessages((flags, length) => {
-      checkFlag(flags, encoding)
+      checkFlag(flags, encoding, inflate !== undefined)
       if (length > maxMessageBytes) {
         throw new StatusError(
           'RESOURCE_EXHAUSTED',
@@ -76,7 +79,7 @@ export class FrameReader {
    */
   next(): Uint8Array | undefined {
     const next = this.#messages.next()
-    return next?.flags === COMPRESSED ? inflate(next.message, this.#maxMessageBytes) : next?.message
+    return next?.flags === COMPRESSED ? this.#inflate!(next.message, this.#maxMessageBytes) : next?.message
   }
 
   /** Bytes that have come and are part of no whole message yet; 0 between messages, where a body may end. */
@@ -85,31 +88,16 @@ export class FrameReader {
   }
 }
 
-function checkFlag(flag: number, encoding: string | undefined): void {
+function checkFlag(flag: number, encoding: string | undefined, canInflate: boolean): void {
   if (flag === 0) return
   if (flag !== COMPRESSED) throw new StatusError('INTERNAL', `grpc: received unexpected payload format ${flag}`)
   if (encoding === undefined || encoding === '' || encoding === 'identity') {
     throw new StatusError('INTERNAL', 'grpc: compressed flag set with identity or empty encoding')
   }
-  if (!isKnownEncoding(encoding)) throw unknownEncoding(encoding)
+  if (!canInflate || !isKnownEncoding(encoding)) throw unknownEncoding(encoding)
 }
 
 const COMPRESSED = 1
-
-/** @throws StatusError for what does not inflate, or to more than may be; no more than that is made of it */
-function inflate(message: Uint8Array, maxOutputLength: number): Uint8Array {
-  try {
-    return gunzipSync(message, { maxOutputLength })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-      throw new StatusError(
-        'RESOURCE_EXHAUSTED',
-        `grpc: received message after decompression larger than max ${maxOutputLength}`,
-      )
-    }
-    throw new StatusError('INTERNAL', `grpc: failed to decompress the received message: ${errorMessage(error)}`)
-  }
-}
 
 export function isKnownEncoding(encoding: string): boolean {
   return encoding === 'identity' || encoding === 'gzip'

@@ -6,6 +6,7 @@ import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
 import { type ByteBudget, tooManyStrangers } from './byte-budget.ts'
 import { FrameReader, frameMessage, isKnownEncoding, PREFIX_BYTES, unknownEncoding } from './grpc-frame.ts'
 import { parseGrpcTimeout, statusTrailers, toStatusError } from './grpc-status.ts'
+import { inflate } from './gzip.ts'
 
 export interface CallContext {
   readonly service: BoundService
@@ -106,6 +107,7 @@ export class ServerCall implements IncomingCall {
     this.#reader = new FrameReader({
       maxMessageBytes: Math.min(limit ?? Number.POSITIVE_INFINITY, this.#context.maxMessageBytes),
       encoding: this.#headers['grpc-encoding'] as string | undefined,
+      inflate,
     })
     if (this.#method.kind !== 'unary') this.#startStream(this.#method)
     if (requestEnded) {
