@@ -120,7 +120,11 @@ function expectLinear(read: Reader, filler: string): void {
   // A quadratic reader of this much takes seconds: it is seen without measuring the half.
   const double = cost(read, once + once)
   if (double < NOTHING_MS) return
-  expect(double / Math.max(cost(read, once), NOTHING_MS / 3)).toBeLessThan(3)
+  // Other work on the machine slows one of the two at times, but not each time.
+  const ratios = [double / Math.max(cost(read, once), NOTHING_MS / 3)]
+  while (ratios.at(-1)! >= 3 && ratios.length < 4)
+    ratios.push(cost(read, once + once) / Math.max(cost(read, once), NOTHING_MS / 3))
+  expect(Math.min(...ratios)).toBeLessThan(3)
 }
 
 test.each(Object.keys(READERS))('reading %s takes time by its length', (name) => {

@@ -49,7 +49,9 @@ export class PostgresServer {
     const how = ['-U', 'turret', '-A', 'scram-sha-256', '--pwfile', secret, '-E', 'UTF8', '--no-locale', '--no-sync']
     execFileSync(join(bin, 'initdb'), ['-D', data, ...how], options)
     const port = await freePort()
-    const settings = { listen_addresses: '127.0.0.1', port, unix_socket_directories: folder, fsync: 'off' }
+    // Each store of a test keeps its connections for some seconds.
+    const where = { listen_addresses: '127.0.0.1', port, unix_socket_directories: folder }
+    const settings = { ...where, max_connections: 500, fsync: 'off' }
     const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const server = new PostgresServer(folder, port, () =>
       spawn(join(bin, 'postgres'), ['-D', data, ...args], { ...options, stdio: ['ignore', 'ignore', 'pipe'] }),
