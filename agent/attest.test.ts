@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { AttestAgentResponse } from '../proto/spire/api/server/agent/v1.ts'
 import { StatusError } from '../src/core/error.ts'
-import type { AgentNodeAttestor } from '../src/core/plugin.ts'
+import type { AgentNodeAttestor, CarriedAttestation } from '../src/core/plugin.ts'
 import { generateSigner } from '../src/plugins/signer.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 import { rejection } from '../test/support/server.ts'
@@ -61,14 +61,15 @@ test.each([
 /** A server that is believed and answers an attestation with these messages, and then with the last one again and again. */
 function answering(...answers: readonly Partial<AttestAgentResponse>[]) {
   const responses: string[] = []
+  const requests: unknown[] = []
+  const begun: (CarriedAttestation | undefined)[] = []
   let ended = false
+  let closed = false
   const connection: GrpcChannel = {
-    unary: (async () => ({
-      trustDomain: 'example.org',
-      x509Authorities: [],
-      jwtAuthorities: [],
-      witAuthorities: [],
-    })) as never,
+    unary: (async (_: unknown, request: unknown) => {
+      requests.push(request)
+      return { trustDomain: 'example.org', x509Authorities: [], jwtAuthorities: [], witAuthorities: [] }
+    }) as never,
     serverStream: () => {
       throw new Error('not asked for')
     },
@@ -77,7 +78,9 @@ function answering(...answers: readonly Partial<AttestAgentResponse>[]) {
         const { challengeResponse } = message as { challengeResponse?: Uint8Array }
         if (challengeResponse) responses.push(new TextDecoder().decode(challengeResponse))
       },
-      end: () => {},
+      end: () => {
+        closed = true
+      },
       messages: (async function* () {
         for (let at = 0; answers.length > 0; at += 1) yield answers[Math.min(at, answers.length - 1)] as never
       })(),
@@ -87,15 +90,18 @@ function answering(...answers: readonly Partial<AttestAgentResponse>[]) {
   }
   const attestor: AgentNodeAttestor = {
     name: 'quiz',
-    begin: async () => ({
-      payload: new Uint8Array(0),
-      respond: async (challenge) => Uint8Array.of(...challenge, 0x21),
-      end: async () => {
-        ended = true
-      },
-    }),
+    begin: async (carried) => {
+      begun.push(carried)
+      return {
+        payload: new Uint8Array(0),
+        respond: async (challenge) => Uint8Array.of(...challenge, 0x21),
+        end: async () => {
+          ended = true
+        },
+      }
+    },
   }
-  return { connection, attestor, responses, ended: () => ended }
+  return { connection, attestor, responses, requests, begun, ended: () => ended, closed: () => closed }
 }
 
 const challenge = (text: string) => ({ challenge: new TextEncoder().encode(text) })
@@ -105,7 +111,11 @@ const resultOf = (...certChain: Uint8Array[]) => ({
 })
 
 test('challenges are answered in their order, and the result is taken', async () => {
-  const { connection, attestor, responses, ended } = answering(challenge('a'), challenge('b'), resultOf(der))
+  const { connection, attestor, responses, ended, closed, begun } = answering(
+    challenge('a'),
+    challenge('b'),
+    resultOf(der),
+  )
   const { chain, reattestable, bundle } = await attestNode(connection, attestor, await generateSigner('ec-p256'))
   expect([responses, chain, reattestable, bundle.trustDomain, ended()]).toEqual([
     ['a!', 'b!'],
@@ -114,6 +124,35 @@ test('challenges are answered in their order, and the result is taken', async ()
     'example.org',
     true,
   ])
+  expect(closed()).toBe(true)
+  expect(begun).toEqual([undefined])
+})
+
+test('over HTTP the server is asked who it is, and for nothing else; what it proves is told to the attestor', async () => {
+  const { connection, attestor, requests, begun } = answering(resultOf(der))
+  await attestNode({ ...connection, overHttp: true, serverTime: () => 17 }, attestor, await generateSigner('ec-p256'))
+  expect(begun).toMatchObject([{ trustDomain: 'example.org', now: 17 }])
+  const [{ outputMask }] = requests as [{ outputMask: Record<string, boolean> }]
+  expect(Object.values(outputMask)).toEqual([false, false, false, false, false])
+})
+
+test('as many challenges are answered as there may be', async () => {
+  const many = answering(...Array.from({ length: 16 }, () => challenge('a')), resultOf(der))
+  await attestNode(many.connection, many.attestor, await generateSigner('ec-p256'))
+  expect(many.responses).toHaveLength(16)
+  const tooMany = answering(...Array.from({ length: 17 }, () => challenge('a')), resultOf(der))
+  expect(await rejection(attestNode(tooMany.connection, tooMany.attestor, await generateSigner('ec-p256')))).toContain(
+    'challenges without end',
+  )
+})
+
+test('without the bundle nobody is attested, and the code of the refusal stays', async () => {
+  const { connection, attestor, ended } = answering(resultOf(der))
+  const unary = () => Promise.reject(new StatusError('PERMISSION_DENIED', 'no'))
+  expect(await rejection(attestNode({ ...connection, unary }, attestor, await generateSigner('ec-p256')))).toBe(
+    'PERMISSION_DENIED: failed to get updated bundle: no',
+  )
+  expect(ended()).toBe(true)
 })
 
 test.each([

@@ -30,3 +30,8 @@ test('only a refusal of the server with its details means anything', () => {
   ])
     expect(denialOf(error)).toBeUndefined()
 })
+
+test('details that cannot be read mean nothing', () => {
+  const value = Uint8Array.of(0x08)
+  expect(denialOf(new StatusError('PERMISSION_DENIED', 'no', { details: [{ typeUrl: TYPE, value }] }))).toBeUndefined()
+})

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { type Entry as WireEntry, Entry as WireEntryType } from '../proto/spire/api/types.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
-import { type AgentEntry, ENTRY_MASK, parseEntry, sameEntry } from './entry.ts'
+import { type AgentEntry, dropDuplicateHints, ENTRY_MASK, parseEntry, sameEntry } from './entry.ts'
 
 const ENTRY: AgentEntry = {
   id: 'e',
@@ -81,6 +81,7 @@ test.each<[string, Partial<WireEntry>]>([
   ['a selector without value', { selectors: [{ type: 'u', value: '' }] }],
   ['a trust domain that is none', { federatesWith: ['One org'] }],
 ])('an entry with %s is not taken', (_, changes) => {
+  expect(() => parseEntry({ ...WIRE, ...changes })).not.toThrow(TypeError)
   expect(() => parseEntry({ ...WIRE, ...changes })).toThrow()
 })
 
@@ -88,4 +89,37 @@ test('the server is asked for all that an agent looks at, and for no more', () =
   const { parentId, x509SvidTtl, expiresAt, jwtSvidTtl, ...wanted } = ENTRY_MASK
   expect([parentId, x509SvidTtl, expiresAt, jwtSvidTtl]).toEqual([false, false, false, false])
   expect(Object.values(wanted).every((asked) => asked)).toBe(true)
+})
+
+const hinted = (id: string, hint: string, createdAt: number): AgentEntry => ({ ...ENTRY, id, hint, createdAt })
+const dropped = (...entries: readonly AgentEntry[]) => {
+  const ignored: string[] = []
+  const left = dropDuplicateHints(
+    entries,
+    (entry) => entry,
+    (entry) => ignored.push(entry.id),
+  )
+  return { left: left.map(({ id }) => id), ignored }
+}
+
+test('of entries with one hint the oldest stays, and of equally old ones the one with the smaller id, in whatever order they come', () => {
+  const [oldest, asOld, young] = [hinted('b', 'x', 5), hinted('c', 'x', 5), hinted('a', 'x', 9)]
+  for (const entries of [
+    [oldest, asOld, young],
+    [oldest, young, asOld],
+    [asOld, oldest, young],
+    [asOld, young, oldest],
+    [young, oldest, asOld],
+    [young, asOld, oldest],
+  ]) {
+    const { left, ignored } = dropped(...entries)
+    expect(left).toEqual(['b'])
+    expect(ignored.sort()).toEqual(['a', 'c'])
+  }
+})
+
+test('entries without a hint, or with one of their own, all stay, in their order', () => {
+  const entries = [hinted('d', '', 1), hinted('b', 'x', 5), hinted('a', '', 1), hinted('c', 'y', 5)]
+  expect(dropped(...entries)).toEqual({ left: ['d', 'b', 'a', 'c'], ignored: [] })
+  expect(dropped(...entries, hinted('e', 'x', 6))).toEqual({ left: ['d', 'b', 'a', 'c'], ignored: ['e'] })
 })

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
-import { silentLog } from '../src/core/log.ts'
+import { parseCertificate } from '../src/core/certificate.ts'
+import { type Log, silentLog } from '../src/core/log.ts'
+import { issuingKeyId } from '../src/core/path-validation.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
 import { memoryKeyManager } from '../src/plugins/keymanager/memory.ts'
 import { generateSigner, type MemorySigner } from '../src/plugins/signer.ts'
@@ -60,24 +62,50 @@ test('the next key goes where the present one is not', () => {
   ])
 })
 
-test('what is stored is taken up with its own key, in its own trust domain and while it is good', async () => {
+test('the root that an identity leads to is the one that its last certificate names', async () => {
+  const key = await generateSigner('ec-p256')
+  const intermediate = await makeCertificate({ name: 'intermediate', ca: true }, root)
+  const leaf = await makeCertificate({ name: 'agent', uris: [ID], key }, intermediate)
+  const rootOf = (...chain: readonly Uint8Array[]) => identityOf(chain, key, 'agent-svid-A', true).rootKeyId
+  const [direct] = await chainFor(key)
+  expect(rootOf(direct!)).toBe(issuingKeyId(parseCertificate(intermediate.der)))
+  expect(rootOf(leaf.der, intermediate.der)).toBe(rootOf(direct!))
+  expect(rootOf(leaf.der)).not.toBe(rootOf(direct!))
+})
+
+test('what is stored is taken up with its own key, in its own trust domain and while it is good; else the log says why not', async () => {
   const manager = memoryKeyManager()
-  const stored = (chain: readonly Uint8Array[], now = AT, td = TD) =>
-    storedIdentity(chain, true, manager, td, now, silentLog)
+  const said: string[] = []
+  const say = (message: string) => void said.push(message)
+  const log: Log = { ...silentLog, info: say, warn: say }
+  const stored = async (chain: readonly Uint8Array[], now = AT, td = TD) => {
+    said.length = 0
+    return storedIdentity(chain, true, manager, td, now, log)
+  }
   const lost = await chainFor(await generateSigner('ec-p256'))
   expect(await stored([])).toBeUndefined()
+  expect(said).toEqual(['SVID is not found. Starting node attestation'])
   expect(await stored(lost)).toBeUndefined()
+  expect(said).toEqual(['SVID recovered, but no keys found. Generating new keypair'])
   await manager.generateKey('another', 'ec-p256')
   expect(await stored(lost)).toBeUndefined()
+  expect(said).toEqual(['SVID recovered, but no keys found. Generating new keypair'])
   const first = (await manager.generateKey('agent-svid-A', 'ec-p256')) as MemorySigner
   const second = (await manager.generateKey('agent-svid-B', 'ec-p256')) as MemorySigner
   expect(await stored([])).toBeUndefined()
+  expect(said).toEqual([
+    'Keys recovered, but no SVID found. Generating new keypair',
+    'SVID is not found. Starting node attestation',
+  ])
   expect(await stored(lost)).toBeUndefined()
+  expect(said).toEqual(['SVID recovered, but no SVID key found. Generating new keypair'])
   expect(await stored(await chainFor(first))).toMatchObject({ spiffeId: ID, slot: 'agent-svid-A', reattestable: true })
+  expect(said).toEqual(['SVID loaded'])
   const chain = await chainFor(second)
   expect(await stored(chain)).toMatchObject({ slot: 'agent-svid-B' })
   expect(await stored(chain, AT + 58)).toBeDefined()
   expect(await stored(chain, AT + 59)).toBeUndefined()
+  expect(said).toEqual(['SVID key recovered, but SVID is expired. Generating new keypair'])
   await expect(stored(chain, AT, parseTrustDomainName('other.org'))).rejects.toThrow(
     'the stored SVID is of another trust domain',
   )

@@ -1,9 +1,8 @@
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { replaceFile } from '../src/plugins/replace-file.ts'
-import { dropDuplicateHints } from './entry.ts'
 import { isRotationDue } from './rotation-rule.ts'
 import { StateFile } from './state.ts'
 
@@ -40,15 +39,64 @@ test('what was saved is there after a restart, in the format of SPIRE', async ()
   })
 })
 
-test.each(['', 'x', '[]', '{"svid":"x"}', '{"svid":["AAAA"]}', 'null'])(
-  'a file that holds %j is refused and left alone',
-  async (text) => {
-    const place = folder()
+const base64 = (text: string) => Buffer.from(text).toString('base64')
+const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
+
+test.each([
+  ['nothing', ''],
+  ['no JSON', 'x'],
+  ['a list', '[]'],
+  ['null', 'null'],
+  ['a text for the chain', '{"svid":"x"}'],
+  ['bytes for a certificate', '{"svid":["AAAA"]}'],
+  ['a number for the roots', '{"bundle":7}'],
+  ['something before a certificate', JSON.stringify({ bundle: [base64(`x\n${PEM}`)] })],
+  ['something behind a certificate', JSON.stringify({ bundle: [base64(`${PEM}${PEM}`)] })],
+  ['a certificate without its end', JSON.stringify({ svid: [base64(PEM.slice(0, -2))] })],
+  ['a key', JSON.stringify({ svid: [base64(PEM.replaceAll('CERTIFICATE', 'PRIVATE KEY'))] })],
+])('a file that holds %s is refused and left alone', async (_, text) => {
+  const place = folder()
+  writeFileSync(join(place, 'agent-data.json'), text)
+  await expect(StateFile.open(place, replaceFile)).rejects.toThrow('failed to open storage')
+  expect(readFileSync(join(place, 'agent-data.json'), 'utf8')).toBe(text)
+})
+
+test('a file that says nothing is an agent that knows nothing', async () => {
+  const place = folder()
+  const fresh = await StateFile.open(place, replaceFile)
+  for (const text of ['{}', '{"svid":null,"bundle":null}']) {
     writeFileSync(join(place, 'agent-data.json'), text)
-    await expect(StateFile.open(place, replaceFile)).rejects.toThrow('failed to open storage')
-    expect(readFileSync(join(place, 'agent-data.json'), 'utf8')).toBe(text)
-  },
-)
+    expect((await StateFile.open(place, replaceFile)).state).toEqual(fresh.state)
+  }
+  expect(fresh.state).toMatchObject({ svid: [], bundle: [], reattestable: false, bootstrapUse: 0 })
+})
+
+test('what cannot be read is not taken for nothing: the agent would trust its bootstrap bundle again', async () => {
+  const place = folder()
+  mkdirSync(join(place, 'agent-data.json'))
+  await expect(StateFile.open(place, replaceFile)).rejects.toThrow('failed to open storage')
+})
+
+test('only what has its type is taken up', async () => {
+  const place = folder()
+  const read = async (text: string) => {
+    writeFileSync(join(place, 'agent-data.json'), text)
+    return (await StateFile.open(place, replaceFile)).state
+  }
+  const { reattestable, bootstrapUse, bootstrapStartTime, connectionAttempts } = await read('{}')
+  const odd =
+    '{"reattestable":"true","bootstrap_use":3,"bootstrap_start_time":7,"connection_attempts":"9","svid":[],"bundle":[]}'
+  expect(await read(odd)).toMatchObject({ reattestable, bootstrapUse, bootstrapStartTime, connectionAttempts })
+  for (const use of [1, 2] as const) {
+    const own = `{"reattestable":true,"bootstrap_use":${use},"bootstrap_start_time":"2026-01-01T00:00:00Z","connection_attempts":9}`
+    expect(await read(own)).toMatchObject({
+      reattestable: true,
+      bootstrapUse: use,
+      bootstrapStartTime: '2026-01-01T00:00:00Z',
+      connectionAttempts: 9,
+    })
+  }
+})
 
 test('writes follow one another', async () => {
   const place = folder()
@@ -75,21 +123,4 @@ test.each<[string, number, number, boolean]>([
   expect(
     isRotationDue({ notBefore: 0, notAfter: total }, age, { random: () => 0.5, availabilityTargetSeconds: DAY }),
   ).toBe(due)
-})
-
-test('of entries with one hint the oldest stays, then the smaller id', () => {
-  const one = (id: string, hint: string, createdAt: number) =>
-    ({ id, hint, createdAt }) as Parameters<typeof dropDuplicateHints<{ id: string }>>[0][number] & {
-      hint: string
-      createdAt: number
-    }
-  const items = [one('c', 'x', 5), one('a', 'x', 9), one('b', 'x', 5), one('d', '', 1), one('e', '', 1)]
-  const ignored: string[] = []
-  const left = dropDuplicateHints(
-    items,
-    (item) => item as never,
-    (entry) => ignored.push(entry.id),
-  )
-  expect(left.map(({ id }) => id)).toEqual(['b', 'd', 'e'])
-  expect(ignored).toEqual(['c', 'a'])
 })
