@@ -19,6 +19,7 @@ import { ConfigError, prefixed } from './hcl.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
 import { requireServerUrl } from './server-url.ts'
+import { IDLE_IN_AGENT, withoutEffect } from './without-effect.ts'
 
 /** Where the first trust bundle comes from. */
 export type BootstrapSource =
@@ -76,6 +77,8 @@ export interface AgentOptions {
   readonly plugins: readonly PluginConfig[]
   readonly healthChecks: HealthCheckOptions
   readonly notices: readonly ConfigNotice[]
+  /** What is set and does nothing here, a sentence each. */
+  readonly withoutEffect: readonly string[]
 }
 
 /** Values of command line flags; an empty one counts as not given. */
@@ -111,7 +114,8 @@ const RATE_LIMITS = {
   fetch_secrets: 'int',
 } as const
 
-const FIELDS = {
+/** All keys that SPIRE knows, and ours. */
+export const AGENT_FIELDS = {
   agent: {
     data_dir: 'string',
     server_address: 'string',
@@ -191,7 +195,7 @@ const WORKLOAD_KEY_TYPES: ReadonlySet<string> = new Set(['ec-p256', 'ec-p384', '
  * @see cli-and-config.md 7
  */
 export function readAgentConfig(text: string, name: string, flags: AgentFlags = {}): AgentOptions {
-  const { values, unknown } = readConfigFile(text, name, FIELDS)
+  const { values, unknown } = readConfigFile(text, name, AGENT_FIELDS)
   const agent = values.agent ?? {}
   const experimental = agent.experimental ?? {}
   checkFeatureFlags(experimental.feature_flags)
@@ -325,6 +329,7 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     logging,
     plugins,
     healthChecks: readHealthChecks(values.health_checks),
+    withoutEffect: withoutEffect({ ...values, agent: { ...agent, rebootstrap_mode: rebootstrapMode } }, IDLE_IN_AGENT),
     notices: [
       ...(experimental.jwt_svid_cache_hit_timeout
         ? [{ level: 'warn', message: "The use of 'jwt_svid_cache_hit_timeout' is experimental" } as const]

@@ -21,6 +21,7 @@ import { ConfigError, prefixed } from './hcl.ts'
 import { HTTP, type HttpOptions, readHttp } from './http.ts'
 import { type LoggingOptions, readLogging } from './logging.ts'
 import { type PluginConfig, readPlugins } from './plugins.ts'
+import { IDLE_IN_SERVER, withoutEffect } from './without-effect.ts'
 
 /** What `turret-server run` is told; every default is applied. */
 export interface ServerOptions {
@@ -58,6 +59,8 @@ export interface ServerOptions {
   readonly http: HttpOptions | undefined
   /** To be logged at start. */
   readonly notices: readonly ConfigNotice[]
+  /** What is set and does nothing here, a sentence each. */
+  readonly withoutEffect: readonly string[]
 }
 
 /** Values of command line flags; an empty one counts as not given. */
@@ -75,7 +78,8 @@ export interface ServerFlags {
 
 const DURATION_OR_TEXT = 'string'
 
-const FIELDS = {
+/** All keys that SPIRE knows, and ours. */
+export const SERVER_FIELDS = {
   server: {
     bind_address: 'string',
     bind_port: 'int',
@@ -142,7 +146,7 @@ const SEVEN_DAYS = 7 * 86400
  * @see cli-and-config.md 6
  */
 export function readServerConfig(text: string, name: string, flags: ServerFlags = {}): ServerOptions {
-  const { values, unknown } = readConfigFile(text, name, FIELDS)
+  const { values, unknown } = readConfigFile(text, name, SERVER_FIELDS)
   const server = values.server ?? {}
   checkFeatureFlags(server.experimental?.feature_flags)
   const bindAddress = flags.bindAddress || server.bind_address || '0.0.0.0'
@@ -212,6 +216,9 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
   }
   const plugins = readPlugins(values.plugins)
   if (unknown.length > 0) throw new UnknownConfigError(unknown)
+  // A policy of the operator's that is not followed would let through what it forbids.
+  if (experimental.auth_opa_policy_engine)
+    throw new ConfigError('auth_opa_policy_engine is not supported: its policy would not be followed')
 
   return {
     trustDomain,
@@ -243,6 +250,7 @@ export function readServerConfig(text: string, name: string, flags: ServerFlags 
     plugins,
     healthChecks: readHealthChecks(values.health_checks),
     http: experimental.http && readHttp(experimental.http, server.jwt_issuer),
+    withoutEffect: withoutEffect(values, IDLE_IN_SERVER),
     notices: [
       ...(server.experimental ? [EXPERIMENTAL_NOTICE] : []),
       ...(experimental.feature_flags ?? []).map((flag) => warning(`Developer feature flag "${flag}" has been enabled`)),

@@ -45,6 +45,7 @@ export const command = defineCommand({
     const { log } = processLog
     outliveStrayFailures(log)
     logNotices(options.notices, log)
+    for (const sentence of options.withoutEffect) log.warn(sentence)
     // Workloads of all users must be able to reach the socket: its folder is made before the umask gets strict.
     const socketDirectory = dirname(resolve(options.socketPath))
     log.info('Creating spire agent UDS directory', { dir: socketDirectory })

@@ -20,6 +20,7 @@ export const command = defineCommand({
     joinTokenOf(options)
     logNotices(options.notices, openLog({ ...options.logging, file: '' }).log)
     context.stdout('SPIRE agent configuration file is valid.\n')
+    for (const sentence of options.withoutEffect) context.stderr(`Warning: ${sentence}\n`)
     return 0
   },
 })

@@ -60,6 +60,7 @@ export const command = defineCommand({
     const { log } = processLog
     outliveStrayFailures(log)
     logNotices(options.notices, log)
+    for (const sentence of options.withoutEffect) log.warn(sentence)
     tightenUmask(log)
     const signal = shutdownSignal(processLog)
     try {

@@ -17,7 +17,7 @@ export const command = defineCommand({
   repeatFlagError: `${INVALID}: `,
   errorPrefix: `${INVALID}: `,
   async run(flags, context) {
-    const { plugins, trustDomain, dataDir, http } = loadConfig(
+    const { plugins, trustDomain, dataDir, http, withoutEffect } = loadConfig(
       flags.config || DEFAULT_CONFIG,
       flags.expandEnv,
       context.env,
@@ -50,6 +50,7 @@ export const command = defineCommand({
       return 1
     }
     context.stdout('SPIRE server configuration file is valid.\n')
+    for (const sentence of withoutEffect) context.stderr(`Warning: ${sentence}\n`)
     return 0
   },
 })
