@@ -2,7 +2,7 @@ import type { EpochSeconds } from '../../src/core/clock.ts'
 import { bitString, element, octetString, oid, sequence, TAG, time, unsignedInteger, utf8 } from '../../src/core/der.ts'
 import { ecdsaRawToDer } from '../../src/core/ecdsa.ts'
 import { isEcdsa, signatureAlgorithmIdentifier, subjectKeyId } from '../../src/core/public-key.ts'
-import { encodeName } from '../../src/core/x509-name.ts'
+import { type DistinguishedName, encodeName } from '../../src/core/x509-name.ts'
 import { generateSigner, type MemorySigner } from '../../src/plugins/signer.ts'
 
 /** 2027-01-15T08:00:00Z: the moment at which tests verify. */
@@ -11,6 +11,8 @@ export const AT: EpochSeconds = 1_800_000_000
 /** What a certificate for tests says; nothing is checked, so that it may be wrong in any way. */
 export interface OddCertificate {
   readonly name: string
+  /** More of the subject than its name. */
+  readonly subject?: DistinguishedName
   readonly ca?: boolean
   readonly pathLength?: number
   /** Contents of the key usage bits; default fits `ca`. */
@@ -45,7 +47,7 @@ let serials = 0
 /** Makes a certificate. @param issuer signs; absent: the certificate signs itself */
 export async function makeCertificate(says: OddCertificate, issuer?: Made): Promise<Made> {
   const key = says.key ?? (await generateSigner('ec-p256'))
-  const name = encodeName({ commonName: says.name })
+  const name = encodeName({ commonName: says.name, ...says.subject })
   const signer = issuer?.key ?? key
   const sans = [
     ...(says.dnsNames ?? []).map((text) => element(0x82, utf8(text))),

@@ -94,7 +94,7 @@ test.each<[string, Record<string, unknown>, string]>([
     'failed to parse agent svid template',
   ],
 ])('%s is refused at the start', (_, data, message) => {
-  expect(() => configure(data)).toThrow(message)
+  expect(() => readX509Pop(data)).toThrow(message)
 })
 
 test('addresses are compared where that is configured, and only by true', async () => {

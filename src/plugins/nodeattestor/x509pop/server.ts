@@ -308,7 +308,8 @@ function fingerprint(certificate: Certificate): string {
 }
 
 function serialHex(certificate: Certificate): string {
-  return hex(certificate.serial).replace(/^(?:00)+(?=..)/, '')
+  // DER needs a zero in front of what would be negative.
+  return hex(certificate.serial).replace(/^00(?=..)/, '')
 }
 
 function json(value: unknown): Uint8Array {

@@ -51,7 +51,11 @@ async function attest(server = attestor(), client = agent(), context = CONTEXT) 
 }
 
 function payload(...certificates: readonly Uint8Array[]): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify({ certificates: certificates.map(base64) }))
+  return json({ certificates: certificates.map(base64) })
+}
+
+function json(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value))
 }
 
 test('a node that holds the key is attested, with what its certificates say as selectors', async () => {
@@ -138,12 +142,15 @@ test('the path comes from the template, in spiffe mode from the SVID', async () 
   })
 })
 
-test.each(['{{ .Subject.Organization }}', '{{ if .X }}', '{{ .PluginName', '{{ .PluginName | upper }}'])(
-  'a template with %s is refused when it is read',
-  (template) => {
-    expect(() => attestor({ agentPathTemplate: template })).toThrow('failed to parse agent svid template')
-  },
-)
+test.each([
+  '{{ .Subject.Organization }}',
+  '{{ if .X }}',
+  '{{ .PluginName',
+  '{{ .PluginName | upper }}',
+  '{{ upper .PluginName }}',
+])('a template with %s is refused when it is read', (template) => {
+  expect(() => attestor({ agentPathTemplate: template })).toThrow('failed to parse agent svid template')
+})
 
 test('a huge RSA key is refused before anything is verified', async () => {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
@@ -164,6 +171,11 @@ test('a huge RSA key is refused before anything is verified', async () => {
   })
 })
 
+test('an RSA key of the greatest size is taken', async () => {
+  const rsa = await makeCertificate({ name: 'rsa', key: await generateSigner('rsa-2048') }, middle)
+  expect((await attest(attestor({ maxRsaKeySize: 2048 }), agent([rsa, middle]))).canReattest).toBe(true)
+})
+
 test('too many intermediates are refused before they are read', async () => {
   const rubbish = Uint8Array.of(1, 2, 3)
   const many = payload(leaf.der, rubbish, rubbish, rubbish, rubbish, rubbish)
@@ -176,6 +188,11 @@ test('too many intermediates are refused before they are read', async () => {
 test.each([
   ['no JSON', new Uint8Array([1]), /^failed to unmarshal data: /],
   ['no certificate', payload(), /^no certificate to attest$/],
+  ['null', json(null), /^no certificate to attest$/],
+  ['a text', json({ certificates: 'x' }), /certificates is not a list of strings$/],
+  ['an object', json({ certificates: { length: 1 } }), /certificates is not a list of strings$/],
+  ['a list of numbers', json({ certificates: [7] }), /certificates is not a list of strings$/],
+  ['a certificate and null', json({ certificates: [base64(leaf.der), null] }), /is not a list of strings$/],
   ['a leaf that is none', payload(Uint8Array.of(1)), /^unable to parse leaf certificate: /],
   [
     'an intermediate that is none',
@@ -246,6 +263,8 @@ test('only URIs of x509pop and this trust domain become selectors', async () => 
         'https://example.org/zone/e',
         'x509pop://example.org/alone',
         'x509pop://example.org//empty',
+        'x509pop://example.org//zone/g',
+        'x509pop://example.org/zone/h\nx',
         'x509pop://example.org/empty/',
         'spiffe://example.org/zone/f',
       ],
@@ -319,6 +338,11 @@ describe('a response', () => {
       unproven('ECDSA signature verify failed'),
     ],
     [
+      'with a first number that is too long',
+      (_, signed) => ({ ecdsa_signature: { nonce: base64(own), ...signed(own), r: base64(new Uint8Array(33)) } }),
+      unproven('ECDSA signature verify failed'),
+    ],
+    [
       'with zeros',
       () => ({ ecdsa_signature: { nonce: base64(own), r: '', s: '' } }),
       unproven('ECDSA signature verify failed'),
@@ -344,11 +368,11 @@ describe('a response', () => {
       () => ({ ecdsa_signature: { nonce: base64(own), r: 1, s: '' } }),
       'unable to unmarshal challenge response: a byte field is no string',
     ],
-    ['that is no JSON', () => 'x', 'unable to unmarshal challenge response: '],
+    ['that is no JSON', () => 'x', 'unable to unmarshal challenge response: Unexpected token'],
     [
       'with a number that is no base64',
       () => ({ ecdsa_signature: { nonce: base64(own), r: '!', s: '' } }),
-      'unable to unmarshal challenge response: ',
+      'unable to unmarshal challenge response: illegal base64 data',
     ],
   ])('%s proves nothing', async (_, make, message) => {
     expect(await outcome(make)).toContain(message)
@@ -369,6 +393,11 @@ test('the address of the node counts only if the certificate says it, and only a
   })
   const named = await makeCertificate({ name: '192.0.2.9', dnsNames: ['192.0.2.9'] }, middle)
   await expect(attest(server, agent([named, middle]))).rejects.toMatchObject({ code: 'PERMISSION_DENIED' })
+  // A name whose letters are the bytes of an address.
+  const spelled = await makeCertificate({ name: 'spelled', dnsNames: ['a.bc'] }, middle)
+  await expect(attest(server, agent([spelled, middle]), { peerAddress: '97.46.98.99' })).rejects.toMatchObject({
+    code: 'PERMISSION_DENIED',
+  })
 })
 
 test.each([
@@ -397,4 +426,100 @@ test.each([
     code: 'PERMISSION_DENIED',
     message,
   })
+})
+
+test('without the roots nobody is challenged', async () => {
+  const roots = () => Promise.reject(new Error('the store is away'))
+  await expect(attestor({ roots }).start(payload(leaf.der, middle.der), CONTEXT)).rejects.toMatchObject({
+    code: 'INTERNAL',
+    message: 'failed to get trust bundle: the store is away',
+  })
+})
+
+test('a key of a kind that has no challenge proves nothing', async () => {
+  const { publicKey } = generateKeyPairSync('ed25519')
+  const key = { ...(await generateSigner('ec-p256')), publicKey: publicKey.export({ type: 'spki', format: 'der' }) }
+  const odd = await makeCertificate(
+    { name: 'ed25519', key: { ...key, publicKey: new Uint8Array(key.publicKey) } },
+    middle,
+  )
+  await expect(attestor().start(payload(odd.der, middle.der), CONTEXT)).rejects.toMatchObject({
+    code: 'INTERNAL',
+    message: 'unable to generate challenge: unsupported public key type ed25519.PublicKey',
+  })
+})
+
+test('a node is asked for the signature that its key makes, and for no other', async () => {
+  const rsa = await makeCertificate({ name: 'rsa', key: await generateSigner('rsa-2048') }, middle)
+  const asked = async (made: Made) => {
+    const step = await attestor().start(payload(made.der, middle.der), CONTEXT)
+    if (!('challenge' in step)) throw new Error('no challenge')
+    return { step, challenge: JSON.parse(new TextDecoder().decode(step.challenge)) }
+  }
+  const { step, challenge } = await asked(rsa)
+  expect(challenge).toEqual({ rsa_signature: { nonce: expect.any(String) }, ecdsa_signature: null })
+  expect((await asked(leaf)).challenge).toEqual({ rsa_signature: null, ecdsa_signature: { nonce: expect.any(String) } })
+  for (const response of [{}, null, { ecdsa_signature: { nonce: '', r: '', s: '' } }]) {
+    await expect(attestor().resume(step.state, json(response), CONTEXT)).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: 'challenge response verification failed: expecting RSA response',
+    })
+  }
+})
+
+test('a subject that makes no path makes no agent', async () => {
+  const agentPathTemplate = '/{{ .PluginName }}/{{ .Subject.CommonName }}'
+  for (const name of ['a b', '', '..', 'a/../b']) {
+    const odd = await makeCertificate({ name }, middle)
+    await expect(attest(attestor({ agentPathTemplate }), agent([odd, middle]))).rejects.toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringMatching(/^failed to make spiffe id: /),
+    })
+  }
+})
+
+test('the name of a node is its common name, whatever else is in its subject', async () => {
+  const made = await makeCertificate({ name: 'node-3', subject: { country: ['DE'], serialNumber: '7' } }, middle)
+  expect((await attest(attestor(), agent([made, middle]))).selectorValues[0]).toBe('subject:cn:node-3')
+  const nameless = await makeCertificate({ name: '', subject: { serialNumber: '7' } }, middle)
+  expect((await attest(attestor(), agent([nameless, middle]))).selectorValues[0]).toMatch(/^ca:fingerprint:/)
+})
+
+test.each([
+  [[0x1a, 0x00, 0xbc], '1a00bc'],
+  [[0x00, 0x9a], '9a'],
+  [[0x0a], '0a'],
+  [[0x00], '00'],
+])('the serial number %j reads %s', async (serial, text) => {
+  const made = await makeCertificate({ name: 'n', serial: Uint8Array.from(serial) }, middle)
+  const agentPathTemplate = '/{{ .PluginName }}/{{ .SerialNumberHex }}'
+  const { spiffeId, selectorValues } = await attest(attestor({ agentPathTemplate }), agent([made, middle]))
+  expect(selectorValues).toContain(`serialnumber:${text}`)
+  expect(spiffeId).toBe(`spiffe://example.org/spire/agent/x509pop/${text}`)
+})
+
+test('a prefix of SVIDs is one of whole segments', async () => {
+  const svid = (path: string) => makeCertificate({ name: '', uris: [`spiffe://example.org${path}`] }, middle)
+  const server = attestor({ mode: 'spiffe', spiffePrefix: '/nodes' })
+  expect((await attest(server, agent([await svid('/nodes/n1'), middle]))).spiffeId).toMatch(/x509pop\/n1$/)
+  await expect(attest(server, agent([await svid('/nodes-of-others/n1'), middle]))).rejects.toMatchObject({
+    message: 'x509 cert doesnt match SVID prefix',
+  })
+})
+
+test.each([
+  ['for the other kind of key', { rsa_signature: { nonce: base64(new Uint8Array(32)) } }, 'expecting ECDSA challenge'],
+  ['that asks nothing', {}, 'expecting ECDSA challenge'],
+  ['of 31 bytes', { ecdsa_signature: { nonce: base64(new Uint8Array(31)) } }, 'invalid challenge nonce'],
+  ['of 33 bytes', { ecdsa_signature: { nonce: base64(new Uint8Array(33)) } }, 'invalid challenge nonce'],
+])('an agent signs no challenge %s', async (_, challenge, message) => {
+  const { respond } = await agent().begin()
+  await expect(respond(json(challenge))).rejects.toMatchObject({ code: 'INTERNAL', message })
+})
+
+test('an agent with an RSA key signs no challenge for another', async () => {
+  const rsa = await makeCertificate({ name: 'rsa', key: await generateSigner('rsa-2048') }, middle)
+  const { respond } = await agent([rsa, middle]).begin()
+  const challenge = json({ ecdsa_signature: { nonce: base64(new Uint8Array(32)) } })
+  await expect(respond(challenge)).rejects.toMatchObject({ message: 'expecting RSA challenge' })
 })
