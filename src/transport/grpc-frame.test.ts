@@ -69,6 +69,10 @@ test('grpc-message comes out in ASCII and decodes to what went in', () => {
   )
 })
 
+test('a blank at either end of a message is encoded: HTTP/2 drops such a header', () => {
+  expect([' a b ', ' ', '', 'a b'].map(encodeGrpcMessage)).toEqual(['%20a b%20', '%20', '', 'a b'])
+})
+
 test('status details survive, and malformed ones are none', () => {
   const details = [{ typeUrl: 'type.googleapis.com/a.B', value: Uint8Array.of(1, 2) }]
   const encoded = encodeStatus({ code: 'NOT_FOUND', message: 'é', details })

@@ -1,6 +1,7 @@
 import { constants, createServer, type IncomingHttpHeaders, type ServerHttp2Session } from 'node:http2'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
@@ -114,7 +115,8 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
 
   const accept = (socket: Duplex, peer: Peer, limits: ConnectionOptions = {}): void => {
     // Over TLS clients name the host that they verify. On a unix socket they write what they like.
-    if (peer.via !== 'local' || !(socket instanceof Socket) || closing || socket.destroyed) {
+    const isPlain = socket instanceof Socket && !(socket instanceof TLSSocket)
+    if (peer.via !== 'local' || !isPlain || closing || socket.destroyed) {
       serve(socket, peer, limits)
       return
     }

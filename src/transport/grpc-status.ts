@@ -21,14 +21,19 @@ export function statusTrailers(error: StatusError): Record<string, string> {
   return trailers
 }
 
-/** Percent-encodes everything outside printable ASCII, and `%` itself (gRPC over HTTP/2, Status-Message). */
+/**
+ * Percent-encodes everything outside printable ASCII, and `%` itself (gRPC over HTTP/2, Status-Message); and a blank at either end, which
+ * nghttp2 takes for no header at all (RFC 9113 8.2.1).
+ */
 export function encodeGrpcMessage(message: string): string {
   // Header values are Latin-1 on the way out, so whatever leaves here is ASCII only.
-  if (/^[ -$&-~]*$/.test(message)) return message
+  if (/^[ -$&-~]*$/.test(message) && !message.startsWith(' ') && !message.endsWith(' ')) return message
   let encoded = ''
-  for (const byte of Buffer.from(message, 'utf8')) {
+  const bytes = Buffer.from(message, 'utf8')
+  for (const [at, byte] of bytes.entries()) {
+    const isInside = at > 0 && at < bytes.length - 1
     encoded +=
-      byte >= 0x20 && byte <= 0x7e && byte !== 0x25
+      (byte > 0x20 || (byte === 0x20 && isInside)) && byte <= 0x7e && byte !== 0x25
         ? String.fromCharCode(byte)
         : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
   }
