@@ -21,6 +21,10 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
     inside: ['src/core', 'src/rpc', 'proto'],
     outside: [/^@grpc\/grpc-js$/, /^koffi$/, /^node:/],
   },
+  'src/plugin-sdk': {
+    inside: ['src/core', 'src/rpc', 'src/config', 'src/transport', 'src/plugins', 'proto'],
+    outside: [/^node:/],
+  },
   'src/http': { inside: ['src/core', 'src/rpc', 'src/server', 'src/transport', 'proto'], outside: [/^hono/] },
   agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },
   'src/cli': {
