@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import { loadPeerWatcher, watchOf, watchProcess } from './peer.ts'
+import { loadPeerWatcher, loadSocketKernel, type SocketKernel, watchOf, watchProcess } from './peer.ts'
 import { listenUnix } from './unix-socket.ts'
 
 // What a process that connects and becomes another user looks like is tested on real ones in test/e2e/caller.test.ts.
@@ -84,18 +84,32 @@ test('only the very object that a connection gave has a watch', async () => {
   expect(watchOf({ ...peer })).toBeUndefined()
 })
 
-test('a connection is watched until it closes', async () => {
-  const watcher = await loadPeerWatcher()
+/** Both ends of a connection that we made to ourselves. */
+async function connection(): Promise<{ readonly client: Socket; readonly socket: Socket }> {
   const folder = mkdtempSync(join(tmpdir(), 'peer-'))
   const accepted = Promise.withResolvers<Socket>()
   const path = join(folder, 's')
   const listener = await listenUnix({ path, mode: 0o700, onConnection: accepted.resolve })
+  const client = connect(path)
+  const socket = await accepted.promise
   ends.push(async () => {
+    client.destroy()
+    socket.destroy()
     await listener.close()
     rmSync(folder, { recursive: true })
   })
-  const client = connect(path)
-  const socket = await accepted.promise
+  return { client, socket }
+}
+
+const NOBODY = { code: 'UNAUTHENTICATED', message: 'could not resolve caller information' }
+const GONE = {
+  code: 'UNAUTHENTICATED',
+  message: 'could not verify existence of the original caller: no such process',
+}
+
+test('a connection is watched until it closes', async () => {
+  const { client, socket } = await connection()
+  const watcher = await loadPeerWatcher()
   const watch = watcher(socket)
   expect(watch.process).toEqual({ pid: process.pid, uid, gid })
   expect(watchOf(watch.process)).toBe(watch)
@@ -105,6 +119,106 @@ test('a connection is watched until it closes', async () => {
   socket.destroy()
   await closed
   expect(() => watch.assertAlive()).toThrow('caller is no longer being watched')
-  const refused = { code: 'UNAUTHENTICATED', message: 'could not resolve caller information' }
-  expect(() => watcher(socket)).toThrow(expect.objectContaining(refused))
+  expect(() => watcher(socket)).toThrow(expect.objectContaining(NOBODY))
+})
+
+const SO_PEERCRED = 17
+const SO_PEERPIDFD = 77
+const [EBADF, ENOPROTOOPT, ESRCH] = [9, 92, 3]
+const kernel = await loadSocketKernel()
+
+/** Fills in the credentials of a process. */
+function credentials(pid: number, length = 12): SocketKernel['option'] {
+  return (_fd, _name, value) => {
+    for (const [index, number] of [pid, uid, gid].entries()) value.writeUInt32LE(number, 4 * index)
+    return length
+  }
+}
+
+/** A kernel that says something else of one option, and which descriptors it was told to close. */
+function otherKernel(option: number, says: SocketKernel['option']) {
+  const closed: number[] = []
+  const close = (fd: number) => {
+    closed.push(fd)
+    kernel.close(fd)
+  }
+  const ask: SocketKernel['option'] = (fd, name, value) => (name === option ? says : kernel.option)(fd, name, value)
+  return { closed, close, option: ask }
+}
+
+/** What we hold open of processes: their directories and their handles. */
+function heldProcesses(): string[] {
+  return readdirSync('/proc/self/fd')
+    .map(targetOf)
+    .filter((target) => target.includes('pidfd') || /^\/proc\/\d+(\/stat)?$/.test(target))
+}
+
+test.each<[string, SocketKernel['option']]>([
+  ['fails', () => -EBADF],
+  ['gives a part of them', credentials(process.pid, 8)],
+  ['gives nothing', () => 0],
+  ['says the peer is of a PID namespace that is out of sight', credentials(0)],
+])('a connection is nobody’s whose credentials the kernel %s', async (_, says) => {
+  const { socket } = await connection()
+  const admitted: unknown[] = []
+  const watcher = await loadPeerWatcher((_socket, peer) => void admitted.push(peer), otherKernel(SO_PEERCRED, says))
+  expect(() => watcher(socket)).toThrow(expect.objectContaining(NOBODY))
+  expect(admitted).toEqual([])
+  expect(heldProcesses()).toEqual([])
+})
+
+test('a connection is not that of a live process whose number is not the one that the kernel holds', async () => {
+  const { socket } = await connection()
+  const { pid } = await child()
+  const other = otherKernel(SO_PEERCRED, credentials(pid))
+  const watcher = await loadPeerWatcher(undefined, other)
+  const pidfd = Buffer.alloc(4)
+  if (kernel.option((socket as unknown as { _handle: { fd: number } })._handle.fd, SO_PEERPIDFD, pidfd) !== 4) return
+  kernel.close(pidfd.readInt32LE(0))
+  expect(() => watcher(socket)).toThrow(expect.objectContaining(GONE))
+  expect(other.closed).toHaveLength(1)
+  expect(heldProcesses()).toEqual([])
+})
+
+test.each<[string, SocketKernel['option']]>([
+  ['it has ended', () => -ESRCH],
+  ['a part of a descriptor', () => 2],
+])('nor if the kernel says of its process: %s', async (_, says) => {
+  const { socket } = await connection()
+  const watcher = await loadPeerWatcher(undefined, otherKernel(SO_PEERPIDFD, says))
+  expect(() => watcher(socket)).toThrow(expect.objectContaining(GONE))
+  expect(heldProcesses()).toEqual([])
+})
+
+test('a kernel that holds no processes for us is one before 6.5: the handles of /proc have to do', async () => {
+  const { socket } = await connection()
+  const watcher = await loadPeerWatcher(
+    undefined,
+    otherKernel(SO_PEERPIDFD, () => -ENOPROTOOPT),
+  )
+  const watch = watcher(socket)
+  expect(watch.process).toEqual({ pid: process.pid, uid, gid })
+  watch.assertAlive()
+})
+
+test('what the kernel holds for us is given back, and a connection that is one too many costs nothing', async () => {
+  const { socket } = await connection()
+  const seen: unknown[] = []
+  const watcher = await loadPeerWatcher((one, peer) => {
+    seen.push(one, peer)
+    throw new Error('one too many')
+  })
+  expect(() => watcher(socket)).toThrow('one too many')
+  expect(seen).toEqual([socket, { pid: process.pid, uid, gid }])
+  expect(heldProcesses()).toEqual([])
+  const granted = await loadPeerWatcher()
+  granted(socket)
+  expect(heldProcesses()).toHaveLength(2)
+})
+
+test('where the kernel says nothing of callers, nobody is served', async () => {
+  const platform = Object.getOwnPropertyDescriptor(process, 'platform')!
+  ends.push(() => void Object.defineProperty(process, 'platform', platform))
+  Object.defineProperty(process, 'platform', { ...platform, value: 'darwin' })
+  await expect(loadPeerWatcher()).rejects.toThrow('peer credentials are not supported on darwin')
 })

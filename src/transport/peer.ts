@@ -26,15 +26,15 @@ const SO_PEERCRED = 17
 const SO_PEERPIDFD = 77
 const ENOPROTOOPT = 92
 
-/**
- * Loads koffi (once, about 10 ms) and gives a function that takes a connection's credentials and watches the process until the
- * socket closes. One watch serves all calls of a connection. Linux only: elsewhere it throws.
- *
- * @param admit looks at the credentials before anything is opened for the connection, and throws if it is one too many
- */
-export async function loadPeerWatcher(
-  admit: (socket: Socket, peer: PeerProcess) => void = () => {},
-): Promise<(socket: Socket) => PeerWatch> {
+/** What the kernel is asked about the other end of a socket. */
+export interface SocketKernel {
+  /** getsockopt(2) of a SOL_SOCKET option into `value`. @returns how many bytes it has, or -errno */
+  option(fd: number, name: number, value: Buffer): number
+  close(fd: number): void
+}
+
+/** Loads koffi (once, about 10 ms) for what Node has no call. Linux only: elsewhere it throws. */
+export async function loadSocketKernel(): Promise<SocketKernel> {
   if (process.platform !== 'linux') throw new Error(`peer credentials are not supported on ${process.platform}`)
   const { default: koffi } = await import('koffi')
   const libc = koffi.load(null)
@@ -43,11 +43,30 @@ export async function loadPeerWatcher(
   )
   // Deno closes only what it opened itself.
   const close = libc.func('int close(int fd)')
+  return {
+    option(fd, name, value) {
+      const length = [value.length]
+      return getsockopt(fd, SOL_SOCKET, name, value, length) === 0 ? length[0]! : -koffi.errno()
+    },
+    close: (fd) => void close(fd),
+  }
+}
+
+/**
+ * Gives a function that takes a connection's credentials and watches the process until the socket closes. One watch serves all calls
+ * of a connection.
+ *
+ * @param admit looks at the credentials before anything is opened for the connection, and throws if it is one too many
+ */
+export async function loadPeerWatcher(
+  admit: (socket: Socket, peer: PeerProcess) => void = () => {},
+  kernel?: SocketKernel,
+): Promise<(socket: Socket) => PeerWatch> {
+  const { option, close } = kernel ?? (await loadSocketKernel())
   return (socket) => {
     const fd = (socket as unknown as { _handle?: { fd: number } })._handle?.fd ?? -1
     const credentials = Buffer.alloc(12)
-    const length = [12]
-    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0 || length[0] !== 12) {
+    if (option(fd, SO_PEERCRED, credentials) !== credentials.length) {
       throw new StatusError('UNAUTHENTICATED', 'could not resolve caller information')
     }
     const peer: PeerProcess = {
@@ -61,16 +80,16 @@ export async function loadPeerWatcher(
     const watch = watchProcess(peer)
     try {
       const pidfd = Buffer.alloc(4)
-      const size = [4]
+      const found = option(fd, SO_PEERPIDFD, pidfd)
       // The kernel's own hold of the process that connected: while it lives, its number is its own, and so is what was just opened.
-      if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, pidfd, size) === 0) {
+      if (found === pidfd.length) {
         const held = pidfd.readInt32LE(0)
         try {
           requireSame(held, peer.pid)
         } finally {
           close(held)
         }
-      } else if (koffi.errno() !== ENOPROTOOPT) throw gone('no such process')
+      } else if (found !== -ENOPROTOOPT) throw gone('no such process')
     } catch (error) {
       watch.end()
       throw error
