@@ -31,8 +31,10 @@ for (const runtime of ['node', 'deno', 'bun'] satisfies Runtime[]) {
       writeFileSync(
         script,
         `import { outliveStrayFailures } from ${JSON.stringify(join(import.meta.dirname, 'process-setup.ts'))}
-outliveStrayFailures({ error: (message, { error }) => console.log(message, error) })
+outliveStrayFailures({ error: (message, { error, stack }) => console.log(message, error, /script\\.ts:\\d+/.test(stack)) })
 Promise.reject(new Error('nobody waits'))
+Promise.reject(Object.create(null))
+Promise.reject()
 setTimeout(() => { console.log('alive'); setTimeout(() => { throw new Error('in between') }, 0) }, 50)
 setTimeout(() => console.log('not reached'), 5000)
 `,
@@ -41,9 +43,11 @@ setTimeout(() => console.log('not reached'), 5000)
       const { status, stdout } = spawnSync(program, [...args, script], { encoding: 'utf8', timeout: 30_000 })
       rmSync(folder, { recursive: true })
       expect(stdout.trim().split('\n')).toEqual([
-        'Unexpected error Error: nobody waits',
+        'Unexpected error nobody waits true',
+        'Unexpected error object false',
+        'Unexpected error undefined false',
         'alive',
-        'Unexpected error ended the process Error: in between',
+        'Unexpected error ended the process in between true',
       ])
       expect(status).toBe(1)
     },

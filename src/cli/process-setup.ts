@@ -5,7 +5,7 @@ import { type ConfigNotice, UnknownConfigError } from '../config/file.ts'
 import { ConfigError } from '../config/hcl.ts'
 import type { LoggingOptions } from '../config/logging.ts'
 import { errorMessage } from '../core/error.ts'
-import type { Log } from '../core/log.ts'
+import type { Log, LogFields } from '../core/log.ts'
 import { DENO_GRACE_MS, ignoreDebuggerSignal, NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
 import { CommandError } from './failure.ts'
 import { openLog, type ProcessLog } from './logger.ts'
@@ -79,11 +79,16 @@ export function logCrash(log: Log, message: string, error: unknown): void {
  * ends it, with a line in the log.
  */
 export function outliveStrayFailures(log: Log): void {
-  process.on('unhandledRejection', (reason) => log.error('Unexpected error', { error: String(reason) }))
+  process.on('unhandledRejection', (reason) => log.error('Unexpected error', strayFields(reason)))
   process.on('uncaughtException', (error) => {
-    log.error('Unexpected error ended the process', { error: String(error) })
+    log.error('Unexpected error ended the process', strayFields(error))
     process.exit(1)
   })
+}
+
+/** Nothing else says where it came from. The log cuts what is long. */
+function strayFields(error: unknown): LogFields {
+  return { error: errorMessage(error), stack: error instanceof Error ? error.stack : undefined }
 }
 
 /** Warns of a directory in which others may put files of their own, or take ours away. */

@@ -58,13 +58,22 @@ export function wrapError(code: StatusCode, message: string, inner: unknown): St
   return new StatusError(code, text, { cause: inner, details })
 }
 
-/** The text of anything that can be thrown; failures of files read as Go's, `open /x: no such file or directory`. */
+/** The text of anything that can be thrown; failures of files read as Go's, `open /x: no such file or directory`. Never throws. */
 export function errorMessage(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
+  if (!(error instanceof Error)) return textOf(error)
   const { code, syscall, path } = error as { code?: unknown; syscall?: unknown; path?: unknown }
   const reason = typeof code === 'string' && Object.hasOwn(FILE_REASONS, code) ? FILE_REASONS[code] : undefined
   if (reason === undefined || typeof path !== 'string') return error.message
   return `${syscall} ${path}: ${reason}`
+}
+
+/** An object may have no text, or a text that throws. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown)
+  } catch {
+    return typeof thrown
+  }
 }
 
 /** What Go says where Node has a code. */

@@ -1,5 +1,5 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
-import { StatusError } from '../core/error.ts'
+import { errorMessage, StatusError } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
 import type { BoundMethod, BoundService, IncomingCall } from '../rpc/service.ts'
@@ -337,7 +337,7 @@ export class ServerCall implements IncomingCall {
 
   #failLogged(error: unknown): void {
     if (!(error instanceof StatusError) && !this.#finished) {
-      this.#context.log.error('Call failed unexpectedly', { error: String(error) })
+      this.#context.log.error('Call failed unexpectedly', { error: errorMessage(error) })
     }
     this.fail(toStatusError(error))
   }
