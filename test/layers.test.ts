@@ -23,7 +23,7 @@ const ROOMS: Record<string, { inside: readonly string[]; outside: readonly RegEx
   },
   'src/plugin-sdk': {
     inside: ['src/core', 'src/rpc', 'src/config', 'src/transport', 'src/plugins', 'proto'],
-    outside: [/^node:/],
+    outside: [/^koffi$/, /^node:/],
   },
   'src/http': { inside: ['src/core', 'src/rpc', 'src/server', 'src/transport', 'proto'], outside: [/^hono/] },
   agent: { inside: ['src/core', 'src/rpc', 'src/transport', 'proto'], outside: [/^node:/] },

@@ -199,9 +199,12 @@ type Handler<R> =
     : never
 type Handlers<Rpcs> = { readonly [Name in keyof Rpcs]: Handler<Rpcs[Name]> }
 
-/** What a plugin of a kind does. Errors with a code are StatusErrors; others reach the host as UNKNOWN with their text. */
-export type Implementation<K extends PluginKind> = Handlers<(typeof KINDS)[K]['required']> &
+type ImplementationOf<K extends PluginKind> = Handlers<(typeof KINDS)[K]['required']> &
   Partial<Handlers<(typeof KINDS)[K]['optional']>> & {
     /** Called once: when the host unloads the plugin, or when a new configuration made another one. */
     close?(): void | Promise<void>
   }
+type Implementations = { readonly [K in PluginKind]: ImplementationOf<K> }
+
+/** What a plugin of a kind does. Errors with a code are StatusErrors; others reach the host as UNKNOWN with their text. */
+export type Implementation<K extends PluginKind> = Implementations[K]

@@ -1,0 +1,228 @@
+import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../examples/nested/free-ports.ts'
+import {
+  type AgentFiles,
+  Cluster,
+  eventually,
+  Final,
+  type ServerFiles,
+  spiffe,
+  TRUST_DOMAIN,
+} from '../support/cluster.ts'
+
+const ROOT = resolve(import.meta.dirname, '../..')
+const bin = process.env.SPIRE_BIN ?? ''
+const there = bin !== '' && existsSync(join(bin, 'spire-server'))
+if (!there) console.warn('SPIRE_BIN is not set: plugins are NOT tried under SPIRE')
+
+type Host = 'spire' | 'turret'
+const HOSTS: readonly Host[] = ['spire']
+
+/** The block of a plugin out of process: a program of `examples/plugins`. */
+function external(type: string, name: string, program: string, data: string, ...more: readonly string[]): string {
+  const args = [join(ROOT, 'examples/plugins', program), ...more]
+  return `${type} "${name}" {
+    plugin_cmd = "${join(ROOT, 'bin/with-node')}"
+    plugin_args = ${JSON.stringify(args)}
+    plugin_data { ${data} }
+  }`
+}
+
+/** A server and an agent with plugins out of process, and the commands to speak with them. */
+class Pair {
+  readonly cluster = new Cluster({ TURRET_ROLE: 'tested' })
+  readonly server: ServerFiles
+  readonly agent: AgentFiles
+  readonly #host: Host
+
+  constructor(host: Host, port: number) {
+    this.#host = host
+    const files = (name: string) => ({
+      name,
+      socket: this.cluster.path(`${name}.sock`),
+      config: this.cluster.path(`${name}.conf`),
+      data: this.cluster.path(`${name}-data`),
+    })
+    this.server = { ...files('server'), port }
+    this.agent = files('agent')
+    for (const { data } of [this.server, this.agent]) mkdirSync(data)
+  }
+
+  async startServer(plugins: readonly string[]): Promise<void> {
+    const { name, config, socket, data, port } = this.server
+    writeFileSync(
+      config,
+      `server {
+  bind_address = "127.0.0.1"
+  bind_port = "${port}"
+  socket_path = "${socket}"
+  trust_domain = "${TRUST_DOMAIN}"
+  data_dir = "${data}"
+  log_level = "DEBUG"
+  ca_subject { country = ["DE"] organization = ["Tests"] common_name = "" }
+}
+plugins {
+  DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = "${data}/datastore.sqlite3" } }
+  ${plugins.join('\n  ')}
+}
+`,
+    )
+    await this.#start(name, 'server', config, () => this.cluster.server(this.server, 'healthcheck'))
+    writeFileSync(this.cluster.path('bundle.pem'), await this.cluster.must(this.server, 'bundle', 'show'))
+  }
+
+  async startAgent(plugins: readonly string[]): Promise<void> {
+    const { name, config, socket, data } = this.agent
+    writeFileSync(
+      config,
+      `agent {
+  data_dir = "${data}"
+  server_address = "127.0.0.1"
+  server_port = "${this.server.port}"
+  socket_path = "${socket}"
+  trust_bundle_path = "${this.cluster.path('bundle.pem')}"
+  trust_domain = "${TRUST_DOMAIN}"
+  log_level = "DEBUG"
+}
+plugins {
+  ${plugins.join('\n  ')}
+}
+`,
+    )
+    await this.#start(name, 'agent', config, () => this.cluster.agent(this.agent, 'healthcheck'))
+  }
+
+  async #start(
+    name: string,
+    part: 'server' | 'agent',
+    config: string,
+    check: () => Promise<{ readonly code: number; readonly stderr: string }>,
+  ): Promise<void> {
+    const program = this.#host === 'turret' ? `turret-${part}` : join(bin, `spire-${part}`)
+    const log = this.cluster.path(`${name}.log`)
+    const child = this.cluster.processes.start(name, program, ['run', '-config', config], log, undefined)
+    await eventually(async () => {
+      if (child.exitCode !== null) throw new Final(`${name} ended: ${this.cluster.log(name).slice(-2000)}`)
+      const { code, stderr } = await check()
+      if (code !== 0) throw new Error(`${stderr}${this.cluster.log(name).slice(-1000)}`)
+    }, 60_000)
+  }
+
+  async entry(agentId: string, id: string, ...args: readonly string[]): Promise<void> {
+    await this.cluster.must(this.server, 'entry', 'create', '-parentID', agentId, '-spiffeID', spiffe(id), ...args)
+  }
+}
+
+describe.each(HOSTS)('plugins of examples/plugins under %s', (host) => {
+  const skipped = host === 'spire' && !there
+  let pair: Pair
+  const published: unknown[] = []
+  const publisher = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk) => {
+      body += chunk
+    })
+    request.on('end', () => {
+      published.push(JSON.parse(body))
+      response.end()
+    })
+  })
+
+  beforeAll(async () => {
+    if (skipped) return
+    pair = new Pair(host, await freePort())
+    const path = (name: string) => pair.cluster.path(name)
+    await new Promise<void>((done) => publisher.listen(0, '127.0.0.1', done))
+    writeFileSync(path('secrets'), 'one s3cret\n')
+    writeFileSync(path('secret'), 's3cret\n')
+    mkdirSync(path('svids'))
+    const subject = ['-subj', '/CN=upstream', '-days', '2', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
+    const files = ['-nodes', '-keyout', path('ca.key'), '-out', path('ca.pem')]
+    execFileSync('openssl', ['req', '-x509', ...subject, ...files], { stdio: 'ignore' })
+    await pair.startServer([
+      external('KeyManager', 'files', 'key-manager.ts', `folder = "${path('server-keys')}"`),
+      external('NodeAttestor', 'machine_secret', 'node-attestor-server.ts', `secrets_path = "${path('secrets')}"`),
+      external(
+        'UpstreamAuthority',
+        'openssl',
+        'upstream-authority.ts',
+        `cert_path = "${path('ca.pem')}" key_path = "${path('ca.key')}"`,
+      ),
+      external('Notifier', 'pem_file', 'notifier.ts', `path = "${path('roots.pem')}"`),
+      external(
+        'BundlePublisher',
+        'put',
+        'bundle-publisher.ts',
+        `url = "http://127.0.0.1:${(publisher.address() as AddressInfo).port}/"`,
+      ),
+      external('CredentialComposer', 'environment', 'credential-composer.ts', 'environment = "staging"'),
+    ])
+    await pair.startAgent([
+      external('KeyManager', 'files', 'key-manager.ts', `folder = "${path('agent-keys')}"`, 'agent'),
+      external(
+        'NodeAttestor',
+        'machine_secret',
+        'node-attestor-agent.ts',
+        `machine = "one" secret_path = "${path('secret')}"`,
+      ),
+      external('WorkloadAttestor', 'environ', 'workload-attestor.ts', 'variables = ["TURRET_ROLE"]'),
+      external('SVIDStore', 'folder', 'svid-store.ts', `folder = "${path('svids')}"`),
+    ])
+    const agentId = spiffe('spire/agent/machine_secret/one')
+    await pair.entry(agentId, 'workload', '-selector', 'environ:variable:TURRET_ROLE:tested')
+    await pair.entry(agentId, 'stored', '-storeSVID', '-selector', 'folder:name:first')
+  }, 150_000)
+
+  afterAll(async () => {
+    publisher.close()
+    await pair?.cluster.stop()
+  }, 30_000)
+
+  test.skipIf(skipped)(
+    'an agent attests by its secret, a workload by its environment, and its credentials are composed',
+    async () => {
+      const claims = JSON.parse(
+        Buffer.from((await pair.cluster.jwt(pair.agent, 'them')).split('.')[1]!, 'base64url').toString(),
+      )
+      expect(claims).toMatchObject({ sub: spiffe('workload'), environment: 'staging' })
+      const out = pair.cluster.path('svid')
+      mkdirSync(out)
+      const fetched = await pair.cluster.agent(pair.agent, 'api', 'fetch', 'x509', '-write', out)
+      expect(fetched.stdout).toContain(spiffe('workload'))
+      expect(new X509Certificate(readFileSync(join(out, 'svid.0.pem'))).subject).toContain('OU=staging')
+      // The CA is the upstream's, by way of openssl.
+      const root = new X509Certificate(readFileSync(join(out, 'bundle.0.pem')))
+      expect(root.subject).toBe('CN=upstream')
+    },
+    60_000,
+  )
+
+  test.skipIf(skipped)(
+    'the bundle is written and published, and SVIDs are stored',
+    async () => {
+      await eventually(async () => {
+        expect(new X509Certificate(readFileSync(pair.cluster.path('roots.pem'))).subject).toBe('CN=upstream')
+        expect(published.at(-1)).toMatchObject({
+          keys: expect.arrayContaining([expect.objectContaining({ kty: 'EC' })]),
+        })
+        const stored = JSON.parse(readFileSync(pair.cluster.path('svids/first.json'), 'utf8'))
+        expect(stored.spiffeId).toBe(spiffe('stored'))
+        expect(new X509Certificate(Buffer.from(stored.certificates[0], 'base64')).subjectAltName).toBe(
+          `URI:${spiffe('stored')}`,
+        )
+      })
+    },
+    60_000,
+  )
+
+  test.skipIf(skipped)('what plugins log is in the log of the host, with its level and fields', () => {
+    expect(pair.cluster.log('server')).toMatch(/level=info msg="CA signed".* subject=/)
+    expect(pair.cluster.log('agent')).toMatch(/level=debug msg="Environment read".* found=1 /)
+  })
+})
