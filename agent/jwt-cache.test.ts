@@ -30,7 +30,7 @@ function entry(id: string, changes: Partial<AgentEntry> = {}): AgentEntry {
 function setUp(maxSize = 10) {
   const time = { now: START }
   const calls: { audience: readonly string[]; timeoutMs: number }[] = []
-  const server = { fail: undefined as Error | undefined, hold: undefined as Promise<void> | undefined }
+  const server = { fail: undefined as Error | undefined, hold: undefined as Promise<void> | undefined, takes: 0 }
   const cache = new JwtCache({
     maxSize,
     hitTimeoutMs: 7_000,
@@ -40,6 +40,7 @@ function setUp(maxSize = 10) {
     async sign(_, audience, timeoutMs): Promise<JwtSvid> {
       calls.push({ audience, timeoutMs })
       await server.hold
+      time.now += server.takes
       if (server.fail) throw server.fail
       return { token: `token-${calls.length}`, issuedAt: time.now, expiresAt: time.now + 300, keyId: 'key' }
     },
@@ -116,8 +117,46 @@ test('while the server is away an unexpired token is good enough, an expired one
   time.now += 200
   expect(await fetch(['a'])).toBe('token-1')
   expect(calls[calls.length - 1]!.timeoutMs).toBeLessThanOrEqual(7_000)
-  time.now += 101
+  time.now += 99
+  expect(await fetch(['a'])).toBe('token-1')
+  // At the second in which it ends it is of no use any more, and there is all the time for another one.
+  time.now += 1
+  calls.length = 0
   await expect(fetch(['a'])).rejects.toThrow('unable to renew JWT for "spiffe://example.org/w" (err=gone)')
+  expect(calls[0]!.timeoutMs).toBe(30_000)
+  time.now += 1
+  await expect(fetch(['a'])).rejects.toThrow('unable to renew JWT')
+  expect(calls.map(({ timeoutMs }) => timeoutMs)).toEqual([30_000, 30_000, 30_000, 30_000])
+})
+
+test('a token that ends while another one is asked for is not served', async () => {
+  const { fetch, time, server } = setUp()
+  await fetch(['a'])
+  time.now += 298
+  server.fail = new StatusError('DEADLINE_EXCEEDED', 'late')
+  server.takes = 2
+  await expect(fetch(['a'])).rejects.toThrow('unable to renew JWT')
+})
+
+test.each([
+  ['there is a second left', 29, 2],
+  ['there is less', 29.001, 1],
+])('the server is asked again only while %s', async (_, takes, times) => {
+  const { fetch, server, calls } = setUp()
+  server.fail = new StatusError('UNAVAILABLE', 'gone')
+  server.takes = takes
+  await expect(fetch(['a'])).rejects.toThrow('gone')
+  expect(calls).toHaveLength(times)
+})
+
+test.each([
+  ['a bug', new TypeError('a bug')],
+  ['a token for another state of the entry', new OutdatedError('the server signed for "spiffe://example.org/other"')],
+])('after %s the server is not asked again', async (_, error) => {
+  const { fetch, server, calls } = setUp()
+  server.fail = error
+  await expect(fetch(['a'])).rejects.toBe(error)
+  expect(calls).toHaveLength(1)
 })
 
 test.each([
@@ -151,8 +190,11 @@ test('tokens of a key that is trusted no more are forgotten', async () => {
 })
 
 test('a token that must be unique is never shared', async () => {
-  const { fetch } = setUp()
+  const { fetch, calls } = setUp()
   const one = entry('e', { jwtSvidIncludeJti: true })
   expect(await fetch(['a'], one)).toBe('token-1')
   expect(await fetch(['a'], one)).toBe('token-2')
+  // Nor by those who ask at once.
+  await Promise.all([fetch(['a'], one), fetch(['a'], one)])
+  expect(calls).toHaveLength(4)
 })

@@ -402,8 +402,9 @@ export class SvidCache {
     if (ids?.size === 0) this.#bySelector.delete(entry.selectors[0]!)
   }
 
+  /** Each selector may be somebody else's: rarely more than have a use for it. */
   #hasSubscriber(entry: AgentEntry): boolean {
-    return entry.selectors.some((selector) => this.#subscribed.has(selector))
+    return entry.selectors.every((selector) => this.#subscribed.has(selector))
   }
 
   #evict(): void {

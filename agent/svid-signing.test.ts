@@ -54,10 +54,18 @@ function answering(answer: (request: never) => Promise<unknown> | unknown): Grpc
   }
 }
 
-async function setUp({ dnsNames = [] }: { readonly dnsNames?: readonly string[] } = {}) {
+async function setUp({
+  dnsNames = [],
+  code = 0,
+}: {
+  readonly dnsNames?: readonly string[]
+  readonly code?: number
+} = {}) {
   const root = await makeCertificate({ name: 'root', ca: true, uris: ['spiffe://example.org'] })
   const bundle = { ...EMPTY, x509Authorities: [{ der: root.der, tainted: false }] }
+  let current: Bundle | undefined = bundle
   const keys: MemorySigner[] = []
+  const said: string[] = []
   const entry = { ...ENTRY, dnsNames }
   const signing = new SvidSigning(
     async (type) => {
@@ -66,8 +74,8 @@ async function setUp({ dnsNames = [] }: { readonly dnsNames?: readonly string[] 
       return key
     },
     'ec-p256',
-    { bundle: () => bundle, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() },
-    silentLog,
+    { bundle: () => current, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() },
+    { ...silentLog, warn: (_message, fields) => void said.push(String(fields!.error)) },
   )
   /** Signs what the agent sends, but for what is said differently. */
   const sign = (says: Partial<OddCertificate> = {}, issuer: Made = root, id: string = ADMIN) =>
@@ -75,7 +83,7 @@ async function setUp({ dnsNames = [] }: { readonly dnsNames?: readonly string[] 
       answering(async () => ({
         results: [
           {
-            status: { code: 0, message: '' },
+            status: { code, message: 'as it is' },
             svid: {
               certChain: [(await makeCertificate({ name: '', uris: [ADMIN], key: keys[0]!, ...says }, issuer)).der],
               id: { trustDomain: trustDomainOf(parseSpiffeId(id)), path: pathOf(parseSpiffeId(id)) },
@@ -87,7 +95,10 @@ async function setUp({ dnsNames = [] }: { readonly dnsNames?: readonly string[] 
       })),
       [entry],
     )
-  return { root, sign, signing, keys, entry }
+  const withoutBundle = () => {
+    current = undefined
+  }
+  return { root, sign, signing, keys, entry, said, withoutBundle }
 }
 
 test('an SVID that was signed as asked is kept with its key and the entry that it was asked for', async () => {
@@ -109,6 +120,7 @@ const stranger = await makeCertificate({ name: 'root', ca: true })
 
 test.each<[string, boolean, Partial<OddCertificate>, Made?, string?]>([
   ['for another ID', true, { uris: [GUEST] }],
+  ['for another ID, as the answer says', true, { uris: [GUEST] }, undefined, GUEST],
   ['with a second ID', false, { uris: [ADMIN, GUEST] }],
   ['without an ID', false, { uris: [] }],
   ['under another name than the answer says', true, {}, undefined, GUEST],
@@ -132,6 +144,52 @@ test('an answer that refuses, or is missing, leaves the entry unsigned', async (
         [ENTRY],
       ),
     ).toEqual({ svids: new Map(), unsure: new Map(), outdated: false })
+  }
+})
+
+test.each([
+  ['none', { code: 0, message: '' }, 'the server sent no certificate'],
+  ['a refusal', { code: 13, message: 'no' }, 'no'],
+])('for an SVID the server sends %s: the log says so', async (_, status, text) => {
+  const { signing, said } = await setUp()
+  await signing.sign(
+    answering(() => ({ results: [{ status, svid: { certChain: [] } }] })),
+    [ENTRY],
+  )
+  expect(said).toEqual([text])
+})
+
+test('an SVID that comes with a refusal is not taken', async () => {
+  const { sign, said } = await setUp({ code: 13 })
+  expect((await sign()).svids.size).toBe(0)
+  expect(said).toEqual(['as it is'])
+})
+
+test('without a bundle no SVID is taken', async () => {
+  const { sign, withoutBundle } = await setUp()
+  withoutBundle()
+  expect(await sign()).toEqual({ svids: new Map(), unsure: new Map(), outdated: true })
+})
+
+test('a batch is halved when the server fails and doubled when it answers, between one and 500', async () => {
+  const { signing } = await setUp()
+  const failing = answering(() => Promise.reject(new StatusError('UNAVAILABLE', 'gone')))
+  const fail = () => expect(signing.sign(failing, [])).rejects.toThrow('gone')
+  const succeed = () =>
+    signing.sign(
+      answering(() => ({ results: [] })),
+      [],
+    )
+  expect(signing.limit).toBe(500)
+  await succeed()
+  expect(signing.limit).toBe(500)
+  for (const limit of [250, 125, 62, 31, 15, 7, 3, 1, 1]) {
+    await fail()
+    expect(signing.limit).toBe(limit)
+  }
+  for (const limit of [2, 4, 8, 16, 32, 64, 128, 256, 500]) {
+    await succeed()
+    expect(signing.limit).toBe(limit)
   }
 })
 
@@ -172,17 +230,25 @@ test('what is sent is a CSR for the ID of the entry', async () => {
   expect(parseCsr(csr!)).toMatchObject({ uris: [ADMIN], spki: keys[0]!.publicKey })
 })
 
+const GUEST_ID = { trustDomain: 'example.org', path: '/guest' }
+
 test.each<[string, object, object, string?, string?, boolean?]>([
   ['as asked', {}, {}, undefined],
   ['with one audience as text', { aud: 'a' }, {}, undefined],
   ['for another subject', { sub: GUEST }, {}, 'outdated'],
+  ['for another subject, as the answer says', { sub: GUEST }, { id: GUEST_ID }, 'outdated'],
+  ['for another subject, and the answer names none', { sub: GUEST }, { id: undefined }, 'outdated'],
+  ['with an answer that names none', {}, { id: undefined }],
   ['without a subject', { sub: undefined }, {}, 'outdated'],
-  ['under another name than the answer says', {}, { id: { trustDomain: 'example.org', path: '/guest' } }, 'outdated'],
+  ['under another name than the answer says', {}, { id: GUEST_ID }, 'outdated'],
   ['for other audiences', { aud: ['b'] }, {}, 'the server signed for other audiences'],
   ['for one audience more', { aud: ['a', 'b'] }, {}, 'the server signed for other audiences'],
+  ['for no audience at all', { aud: [] }, {}, 'the server signed for other audiences'],
   ['for no audience', { aud: undefined }, {}, 'the server signed for other audiences'],
   ['until another time', { exp: AT + 301 }, {}, 'the token ends at another time than the server says'],
   ['without an end', {}, { expiresAt: 0 }, 'JWTSVID response missing expires at'],
+  ['without a beginning', {}, { issuedAt: 0 }, 'JWTSVID response missing issued at'],
+  ['that ends before it begins', {}, { issuedAt: AT + 301 }, 'JWTSVID response issued after it has expired'],
   ['with a key that the bundle does not have', {}, {}, 'outdated', 'l'],
   ['with another key than it names', {}, {}, 'outdated', 'k', true],
 ])('a JWT-SVID that was signed %s', async (_title, claims, says, error, keyId = 'k', forged = false) => {
@@ -209,4 +275,45 @@ test('a token for an entry that the server does not know is no answer, and a syn
   })
   const trust = { bundle: () => EMPTY, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() }
   await expect(signJwt(connection, ENTRY, ['a'], 1000, trust)).rejects.toBeInstanceOf(OutdatedError)
+})
+
+const TRUST = { bundle: () => EMPTY, clock: { nowMs: () => AT * 1000 }, verify: nodeVerifier() }
+
+test('an answer without a token is none, and only an unknown entry is a reason to sync', async () => {
+  await expect(
+    signJwt(
+      answering(() => ({})),
+      ENTRY,
+      ['a'],
+      1000,
+      TRUST,
+    ),
+  ).rejects.toThrow('JWTSVID response missing SVID')
+  for (const error of [new StatusError('UNAVAILABLE', 'gone'), Object.assign(new Error('no'), { code: 'NOT_FOUND' })]) {
+    const connection = answering(() => Promise.reject(error))
+    await expect(signJwt(connection, ENTRY, ['a'], 1000, TRUST)).rejects.toBe(error)
+  }
+})
+
+test.each([
+  ['fewer', ['a'], ['a', 'b']],
+  ['as many others', ['a', 'c'], ['a', 'b']],
+  ['more', ['a', 'b'], ['a']],
+])('a token for %s audiences than were asked for is not taken', async (_, aud, asked) => {
+  const signer = await generateSigner('ec-p256')
+  const token = await signClaims({ sub: ADMIN, aud, exp: AT + 300, iat: AT }, jwtSigner(signer, 'k'))
+  const requests: unknown[] = []
+  const connection = answering((request) => {
+    requests.push(request)
+    return { svid: { token, id: undefined, issuedAt: AT, expiresAt: AT + 300, hint: '' } }
+  })
+  const bundle = () => ({
+    ...EMPTY,
+    jwtAuthorities: [{ keyId: 'k', publicKey: signer.publicKey, expiresAt: AT + 3600, tainted: false }],
+  })
+  await expect(signJwt(connection, ENTRY, asked, 1000, { ...TRUST, bundle })).rejects.toThrow(
+    'the server signed for other audiences',
+  )
+  expect(requests).toEqual([{ entryId: 'e', audience: asked }])
+  expect((await signJwt(connection, ENTRY, aud, 1000, { ...TRUST, bundle })).token).toBe(token)
 })

@@ -9,8 +9,8 @@ interface Path {
   toString(): string
 }
 
-const LOGS = /^(?:await )?[\w.]*\b(?:log\??\.(?:debug|info|warn|error)|audit|auditRequest)\(/
-const IF_LOGGED = /^if \([\w.]*(?:audited|debugEnabled)\) /
+const LOGS = /^(?:await )?[\w.#]*\b(?:log\??\.(?:debug|info|warn|error)|audit|auditRequest)\(/
+const IF_LOGGED = /^if \([\w.#]*(?:audited|debugEnabled)\) /
 
 /**
  * Leaves out what only writes logs and audit records, since nobody is let in or refused by it, and empty arrays, which Stryker
