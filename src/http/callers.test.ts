@@ -14,7 +14,7 @@ import { generateSigner, nodeVerifier } from '../plugins/signer.ts'
 import { trustOf } from '../server/trust.ts'
 import { envelope } from '../transport/connect-protocol.ts'
 import type { FrontOptions, TlsClientAuth } from '../transport/front.ts'
-import { verifyResponse, x509Credential } from '../transport/http-signature.ts'
+import { NONCE_HEADER, verifyResponse, x509Credential } from '../transport/http-signature.ts'
 import {
   type Credential,
   contentDigest,
@@ -259,6 +259,11 @@ test.each<[string, () => Promise<string>, RegExp]>([
   ],
   ['for another body', async () => outcome(send({ body: '{ }', headers: await signature(by(admin)) })), /401 .*digest/],
   [
+    'of a WIT-SVID for another body',
+    async () => outcome(send({ body: '{ }', headers: await signature(await wit('/admin')) })),
+    /400 .*digest/,
+  ],
+  [
     'with its certificate and no signature',
     async () => outcome(send({ headers: { 'client-cert': (await signature(by(admin)))['client-cert']! } })),
     /401 .*not signed/,
@@ -441,6 +446,13 @@ test.each<[string, () => Promise<Sent> | Sent, RegExp]>([
   ],
 ])('a certificate %s is refused', async (_, make, reason) => {
   expect(await outcome(send(await make()))).toMatch(reason)
+})
+
+test('what a front vouches for is no signature: a nonce beside it binds nothing and is not kept', async () => {
+  const write = { path: TOKEN, body: '{"ttl":60}' }
+  const nonce = { [NONCE_HEADER]: 'n'.repeat(22) }
+  for (const headers of [byFront(admin), { ...byFront(admin), ...nonce }, { ...byFront(admin), ...nonce }])
+    expect(await outcome(send({ ...write, headers }))).toBe('OK')
 })
 
 test('a signature counts, whatever a front adds to it', async () => {

@@ -7,11 +7,15 @@ import { TD, type TestServer, testServer } from '../../test/support/server.ts'
 import { AT } from '../../test/support/x509.ts'
 import { base64 } from '../core/base64.ts'
 import { createCsr } from '../core/csr.ts'
+import { StatusError } from '../core/error.ts'
 import { encodePem } from '../core/pem.ts'
 import { spiffeId } from '../core/spiffe-id.ts'
 import { encodeName } from '../core/x509-name.ts'
 import { generateSigner } from '../plugins/signer.ts'
 import { exchangeDoors } from './exchange.ts'
+import { exchangeCalls } from './exchange-calls.ts'
+import { exchangeRest } from './exchange-rest.ts'
+import { tokenEndpoint } from './token-endpoint.ts'
 
 const AUDIENCE = 'turret'
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange'
@@ -108,8 +112,18 @@ test('id_token is taken as the type, and the JWT bearer grant is another way to 
   ).toBe(200)
 })
 
+test('a parameter without a value counts as left out', async () => {
+  const pairs: Pairs = [
+    ['source', ''],
+    ['source', 'any'],
+    ['audience', 'db'],
+  ]
+  expect((await post(exchangeOf(await token(), pairs))).status).toBe(200)
+})
+
 test.each<[string, () => string]>([
   ['PEM', () => encodePem('CERTIFICATE REQUEST', csr)],
+  ['PEM as Microsoft names it', () => encodePem('NEW CERTIFICATE REQUEST', csr)],
   ['base64', () => base64(csr)],
 ])('a CSR as %s gives an X509-SVID as PEM', async (_, text) => {
   const { status, body } = await post(
@@ -204,6 +218,36 @@ test.each<[string, () => Promise<Pairs> | Pairs, number, string, string]>([
     'invalid_request',
     'neither PEM nor base64',
   ],
+  ...(
+    [
+      ['a certificate', encodePem('CERTIFICATE', csr)],
+      ['two requests', encodePem('CERTIFICATE REQUEST', csr).repeat(2)],
+      ['a request and its key', encodePem('CERTIFICATE REQUEST', csr) + encodePem('PRIVATE KEY', csr)],
+      ['an old request', encodePem('OLD CERTIFICATE REQUEST', csr)],
+      ['the attributes of a request', encodePem('CERTIFICATE REQUEST ATTRIBUTES', csr)],
+    ] as const
+  ).map(([name, text]): [string, () => Promise<Pairs>, number, string, string] => [
+    `${name} as CSR`,
+    async () =>
+      exchangeOf(await token(), [
+        ['requested_token_type', 'urn:turret:params:token-type:x509-svid'],
+        ['csr', text],
+      ]),
+    400,
+    'invalid_request',
+    'neither PEM nor base64',
+  ]),
+  [
+    'a parameter with a long name twice',
+    async () =>
+      exchangeOf(await token(), [
+        ['x'.repeat(1000), 'a'],
+        ['x'.repeat(1000), 'b'],
+      ]),
+    400,
+    'invalid_request',
+    `more than once: '${'x'.repeat(64)}'`,
+  ],
   [
     'another source',
     async () =>
@@ -261,9 +305,92 @@ test('other methods, other types and bodies without end are refused', async () =
   const send = async (init: RequestInit) => (await doors(new Request('https://id.example.org/v1/token', init), ''))!
   expect((await send({ method: 'GET' })).status).toBe(405)
   expect(await (await send({ method: 'POST', body: '{}' })).json()).toMatchObject({ error: 'invalid_request' })
+  const headers = { 'content-type': 'Application/x-www-form-urlencoded ; charset=utf-8' }
+  const known = await send({ method: 'POST', headers, body: 'grant_type=x' })
+  expect(await known.json()).toMatchObject({ error: 'unsupported_grant_type' })
   const large = await send({ method: 'POST', body: new URLSearchParams({ a: 'x'.repeat(100_000) }) })
   expect(large.status).toBe(413)
   expect(await large.json()).toMatchObject({ error_description: expect.stringContaining('larger') })
+})
+
+/** A body that breaks off in its middle. */
+function broken(): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(new TextEncoder().encode('{'))
+    },
+    pull: (controller) => controller.error(new Error('gone')),
+  })
+}
+
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' }
+
+/** Both doors, with calls that end in this error. */
+function failing(error: Error) {
+  const fail = () => Promise.reject(error)
+  const calls = { x509: fail, jwt: fail, wit: fail }
+  const [token, rest] = [tokenEndpoint(calls, server.clock), exchangeRest(calls)]
+  return {
+    token: (body: BodyInit) =>
+      token(new Request('https://x/v1/token', { method: 'POST', headers: FORM, body, duplex: 'half' } as never), ''),
+    rest: (body: BodyInit) => {
+      const headers = { authorization: 'Bearer a' }
+      const request = new Request('https://x/', { method: 'POST', headers, body, duplex: 'half' } as never)
+      return rest(request, { source: 'any', kind: 'jwt' }, '')
+    },
+  }
+}
+
+test.each([
+  ['INVALID_ARGUMENT', 400, 'invalid_request', 'invalid_request', 400],
+  ['UNAUTHENTICATED', 400, 'invalid_request', 'invalid_grant', 401],
+  ['PERMISSION_DENIED', 400, 'invalid_request', 'invalid_grant', 403],
+  ['UNIMPLEMENTED', 400, 'unsupported_grant_type', 'unsupported_grant_type', 501],
+  ['RESOURCE_EXHAUSTED', 429, 'temporarily_unavailable', 'temporarily_unavailable', 429],
+  ['DEADLINE_EXCEEDED', 408, 'invalid_request', 'invalid_request', 408],
+  ['UNAVAILABLE', 503, 'temporarily_unavailable', 'temporarily_unavailable', 503],
+  ['ABORTED', 500, 'server_error', 'server_error', 500],
+  ['none', 500, 'server_error', 'server_error', 500],
+] as const)('an error with the code %s is told as such, and a bug without its text', async (code, ...wanted) => {
+  const [status, error, assertionError, restStatus] = wanted
+  const doors = failing(code === 'none' ? new Error('of inside') : new StatusError(code, 'said so'))
+  const description = code === 'none' ? 'internal error' : 'said so'
+  for (const [form, name] of [
+    [{ grant_type: EXCHANGE, subject_token_type: JWT, subject_token: 'a' }, error],
+    [{ grant_type: BEARER, assertion: 'a' }, assertionError],
+  ] as const) {
+    const answer = await doors.token(new URLSearchParams(form).toString())
+    expect(answer.status).toBe(status)
+    expect(await answer.json()).toEqual({ error: name, error_description: description })
+  }
+  const answer = await doors.rest('{}')
+  expect(answer.status).toBe(restStatus)
+  expect(await answer.json()).toEqual({ error: description })
+  expect(answer.headers.get('www-authenticate')).toBe(restStatus === 401 ? 'Bearer' : null)
+})
+
+test('a body that breaks off is no body, and none that was too large', async () => {
+  const doors = failing(new Error('called'))
+  for (const answer of [await doors.token(broken()), await doors.rest(broken())]) {
+    expect(answer.status).toBe(400)
+    expect(JSON.stringify(await answer.json())).toContain('the request broke off')
+  }
+})
+
+test('who comes through a door is nobody, whatever the request shows, and a service without the method has no such door', async () => {
+  const seen: unknown[] = []
+  const unary = async (_: Uint8Array, call: { readonly peer: unknown; header(name: string): readonly string[] }) => {
+    seen.push(call.peer, call.header('signature'))
+    throw new StatusError('ABORTED', 'enough')
+  }
+  const methods = new Map([['/turret.exchange.v1.Exchange/ExchangeJWT', { unary }]])
+  const calls = exchangeCalls({ methods, services: new Set() } as never)
+  const caller = { address: '192.0.2.1', signal: new AbortController().signal }
+  const subject = { token: 'a', source: '', spiffeId: '' }
+  await expect(calls.jwt({ subject, audience: [], keyProof: '' }, caller)).rejects.toThrow('enough')
+  expect(seen).toEqual([{ via: 'anonymous', address: '192.0.2.1' }, []])
+  const missing = { code: 'UNIMPLEMENTED', message: 'unknown method ExchangeWIT' }
+  await expect(calls.wit({ subject, keyProof: '' }, caller)).rejects.toMatchObject(missing)
 })
 
 async function rest(path: string, text: string | undefined, body?: unknown) {
@@ -303,8 +430,33 @@ test('the other shape, with a member twice', async () => {
   expect(await response?.json()).toEqual({ error: expect.stringContaining('no JSON object') })
 })
 
+test.each<[string, (text: string) => RequestInit, number, string]>([
+  ['two blanks before its token', (text) => ({ headers: { authorization: `Bearer  ${text}` } }), 200, ''],
+  ['a token of another kind', (text) => ({ headers: { authorization: `Basic ${text}` } }), 401, 'missing bearer'],
+  ['something before its token', (text) => ({ headers: { authorization: `x Bearer ${text}` } }), 401, 'missing bearer'],
+  ['something after it', (text) => ({ headers: { authorization: `Bearer ${text} x` } }), 401, 'missing bearer'],
+  ['another method', () => ({ method: 'PUT' }), 405, ''],
+  ['bytes that are no text', () => ({ body: Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d) }), 400, 'no JSON'],
+  [
+    'a SPIFFE ID that is none',
+    () => ({ body: '{"audiences":["db"],"spiffeId":["spiffe://x/y"]}' }),
+    400,
+    'must be text',
+  ],
+  ['more than it may hold', () => ({ body: JSON.stringify({ a: 'x'.repeat(100_000) }) }), 413, 'larger'],
+])('the other shape, with %s: %3$i', async (_, change, status, reason) => {
+  const text = await token()
+  const init = { method: 'POST', headers: { authorization: `Bearer ${text}` }, body: '{"audiences":["db"]}' }
+  const url = 'https://id.example.org/api/v1/svid/any/jwt'
+  const answer = (await doors(new Request(url, { ...init, ...change(text) }), ''))!
+  expect(answer.status).toBe(status)
+  expect(await answer.text()).toContain(reason)
+})
+
 test('other paths are not answered; nor is any where there are no sources', async () => {
   for (const path of ['any/wit', 'a/b/x509', '../x509', 'any/x509/']) expect(await rest(path, 'x')).toBeUndefined()
+  const below = new Request('https://id.example.org/x/api/v1/svid/any/jwt', { method: 'POST' })
+  expect(await doors(below, '')).toBeUndefined()
   const none = await testServer()
   const closed = exchangeDoors({ deps: none.deps, adminService: none.service }, none.clock)
   expect(await closed(new Request('https://id.example.org/v1/token', { method: 'POST' }), '')).toBeUndefined()

@@ -227,6 +227,21 @@ test('a token in either header makes an operator by issuer and subject, and bind
   }
 })
 
+test.each([
+  'Basic a.b.c',
+  'x Bearer a.b.c',
+  'Basic, Bearer a.b.c',
+  'Bearer a.b.c d',
+  'Bearer a.b.c, Bearer d.e.f',
+  'Bearer  a.b.c',
+  'Bearer',
+  'Bearer \u00e9',
+])('the authorization %j is no token, and none is looked for in it', async (authorization) => {
+  const withTokens = sendersOf({ ...options, verifyOperatorToken: async () => 'somebody' })
+  const refusal = 'UNAUTHENTICATED: the authorization header is no bearer token'
+  expect(await rejection(withTokens(message({ authorization }), ''))).toBe(refusal)
+})
+
 test.each(['localhost', 'evil.example.org', undefined])(
   'a token that was sent to the host %s is refused before it is looked at',
   async (host) => {

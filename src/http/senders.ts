@@ -37,7 +37,7 @@ const ACCESS_HEADER = 'cf-access-jwt-assertion'
 export function sendersOf(options: SendersOptions): AuthenticateRequest {
   const { trust, audiences, operatorKeys = [], verifyOperatorToken, fronts = frontsOf([]), verify, clock } = options
 
-  const hosts = new Set(audiences.map((name) => URL.parse(name)?.hostname ?? name))
+  const hosts: ReadonlySet<string | undefined> = new Set(audiences.map((name) => URL.parse(name)?.hostname ?? name))
 
   async function bySvid(message: MessageHead, address: string): Promise<Sender> {
     const check = { audiences, now: epochSeconds(clock), verify, verifyChain: trust.verifyPeer }
@@ -86,7 +86,7 @@ export function sendersOf(options: SendersOptions): AuthenticateRequest {
    * browser take this server for its own host gets nowhere.
    */
   function requireHost({ host }: MessageHead): void {
-    if (host === undefined || !hosts.has(host))
+    if (!hosts.has(host))
       throw new StatusError(
         'UNAUTHENTICATED',
         'the request was sent to a host that is none of the audiences of this server',
