@@ -6,10 +6,12 @@ import { PluginSet, requireUsablePlugins } from './plugin-set.ts'
 /** The plugins that a server cannot be without. */
 const NEEDED = 'DataStore "sql" { plugin_data { database_type = "sqlite3" connection_string = ":memory:" } }'
 
+const noExternal = () => Promise.reject(new Error('no plugin out of process was named'))
+
 async function check(plugins: string) {
   const text = `server { trust_domain = "example.org" data_dir = "/d" }\nplugins {\n${plugins}\n}`
   const options = readServerConfig(text, 'server.conf')
-  return new PluginSet('server', options.plugins).check(options)
+  return new PluginSet('server', options.plugins, noExternal).check(options, 'ask')
 }
 
 async function refusalOf(plugins: string): Promise<CommandError> {
@@ -94,7 +96,7 @@ test('a number of plugins that must not be is told, and ends a start', async () 
     },
   ])
   const options = readServerConfig(`server { trust_domain = "example.org" data_dir = "/d" } plugins { ${NEEDED} }`, 'c')
-  await expect(requireUsablePlugins(new PluginSet('server', options.plugins), options)).rejects.toThrow(
+  await expect(requireUsablePlugins(new PluginSet('server', options.plugins, noExternal), options)).rejects.toThrow(
     'plugin type "KeyManager" constraint not satisfied: expected exactly 1 but got 0',
   )
 })

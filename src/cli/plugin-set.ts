@@ -16,7 +16,9 @@ import {
   type Side,
 } from '../plugins/plugin.ts'
 import { AGENT_CARDINALITIES, type Cardinality, REGISTRY, SERVER_CARDINALITIES } from '../plugins/registry.ts'
+import type { ExternalHost, ExternalPlugins } from './external-plugins.ts'
 import { CommandError, rpcErrorText } from './failure.ts'
+import type { HealthCheck } from './health-listener.ts'
 import { nearNames } from './near-names.ts'
 
 const CARDINALITIES: { readonly [S in Side]: Readonly<Record<string, Cardinality>> } = {
@@ -44,10 +46,16 @@ export interface PluginNote {
 export class PluginSet<S extends Side> {
   readonly #side: S
   readonly #plugins: readonly PluginConfig[]
+  readonly #externalHost: () => Promise<ExternalHost>
+  #external: ExternalPlugins<S> | undefined
 
-  /** @throws CommandError for a kind that this side has not */
-  constructor(side: S, configs: readonly PluginConfig[]) {
+  /**
+   * @param externalHost asked when the first plugin out of process is started
+   * @throws CommandError for a kind that this side has not
+   */
+  constructor(side: S, configs: readonly PluginConfig[], externalHost: () => Promise<ExternalHost>) {
     this.#side = side
+    this.#externalHost = externalHost
     this.#plugins = configs.filter((config) => config.enabled)
     for (const { type } of configs) {
       if (!Object.hasOwn(CARDINALITIES[side], type)) throw unsupportedType(type)
@@ -55,12 +63,19 @@ export class PluginSet<S extends Side> {
   }
 
   /**
-   * Looks at all plugins without making them.
-   * @throws CommandError for names that there are none of
+   * Looks at all plugins without making them. Those out of process say themselves what is wrong: they are started for it, if they are asked.
+   * @throws CommandError for names that there are none of, and for a plugin that does not start
    */
-  async check(host: ReadHost): Promise<readonly PluginProblem[]> {
+  async check(host: ReadHost, external: 'ask' | 'skip'): Promise<readonly PluginProblem[]> {
     const problems: PluginProblem[] = []
     for (const config of this.#plugins) {
+      if (config.command !== undefined) {
+        if (external === 'skip') continue
+        const texts = await (await this.#externals()).validate(config.type as keyof Kinds[S] & Kind, config)
+        const notes = texts.map((text) => ({ text, line: config.line, odd: false }))
+        if (notes.length > 0) problems.push({ kind: config.type, name: config.name, notes })
+        continue
+      }
       const half = await halfOf(this.#side, config)
       const notes = await notesOf(config, () => half.check(dataOf(config), host))
       if (notes.length > 0) problems.push({ kind: config.type, name: config.name, notes })
@@ -85,6 +100,10 @@ export class PluginSet<S extends Side> {
     const made: (readonly [string, PluginOf<S, K>])[] = []
     for (const config of this.#plugins) {
       if (config.type !== kind) continue
+      if (config.command !== undefined) {
+        made.push([config.name, await (await this.#externals()).make(kind, config, host)])
+        continue
+      }
       const half = (await halfOf(this.#side, config)) as Half<PluginOf<S, K>, HostOf<S, K>>
       try {
         made.push([config.name, await half.make(dataOf(config), host)])
@@ -93,6 +112,33 @@ export class PluginSet<S extends Side> {
       }
     }
     return made
+  }
+
+  get hasExternal(): boolean {
+    return this.#plugins.some(({ command }) => command !== undefined)
+  }
+
+  /** Configures plugins out of process anew whose configuration has changed on disk. */
+  async reconfigure(): Promise<void> {
+    await this.#external?.reconfigure()
+  }
+
+  /** Plugins out of process that have died, each with the reason. */
+  dead(): Readonly<Record<string, string>> {
+    return this.#external?.dead() ?? {}
+  }
+
+  /** Ends plugins out of process, the last one first. */
+  async close(): Promise<void> {
+    await this.#external?.close()
+  }
+
+  async #externals(): Promise<ExternalPlugins<S>> {
+    if (this.#external === undefined) {
+      const { ExternalPlugins } = await import('./external-plugins.ts')
+      this.#external = new ExternalPlugins(this.#side, await this.#externalHost())
+    }
+    return this.#external
   }
 
   #wrongNumber(kind: string): string | undefined {
@@ -104,12 +150,27 @@ export class PluginSet<S extends Side> {
   }
 }
 
+/** Plugins out of process that have died make it unhealthy, by name: they are not started again. No check without such plugins. */
+export function pluginHealthChecks(plugins: PluginSet<Side>): readonly HealthCheck[] {
+  if (!plugins.hasExternal) return []
+  return [
+    {
+      name: 'catalog.plugins',
+      async check() {
+        const details = plugins.dead()
+        const healthy = Object.keys(details).length === 0
+        return { live: healthy, ready: healthy, details }
+      },
+    },
+  ]
+}
+
 /**
  * Ends a start before anything is made if a plugin cannot be.
  * @throws CommandError with SPIRE's texts
  */
 export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>, host: ReadHost): Promise<void> {
-  for (const { kind, name, notes } of await plugins.check(host)) {
+  for (const { kind, name, notes } of await plugins.check(host, 'skip')) {
     const note = notes.find(({ odd }) => !odd)
     if (note === undefined) continue
     if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(kind)} ${note.text}`)
@@ -129,12 +190,7 @@ function unsupportedType(type: string): CommandError {
 }
 
 /** Loads the half of a built-in plugin. @throws CommandError if there is none of that name */
-async function halfOf(side: Side, { type, name, command }: PluginConfig): Promise<Half<unknown, unknown>> {
-  if (command !== undefined) {
-    throw new CommandError(
-      `failed to load plugin ${JSON.stringify(name)}: external plugins (plugin_cmd) are not supported by this version`,
-    )
-  }
+async function halfOf(side: Side, { type, name }: PluginConfig): Promise<Half<unknown, unknown>> {
   const known: Readonly<Record<string, () => Promise<{ readonly default: PluginDeclaration<Kind> }>>> =
     REGISTRY[type as Kind]
   const half = Object.hasOwn(known, name) ? (await known[name]!()).default[side] : undefined

@@ -114,12 +114,21 @@ export function tightenUmask(log: Log): void {
   log.warn(`Current umask ${octal(current)} is too permissive; setting umask ${octal(current | UMASK)}`)
 }
 
-/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. SIGUSR1 has SPIRE configure plugins anew; none of ours does that. */
+/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. SIGUSR1 does nothing before `onReload`, and must not end the process. */
 export function shutdownSignal(processLog: ProcessLog): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort(name))
   if ('Deno' in globalThis) setTimeout(ignoreDebuggerSignal, DENO_GRACE_MS).unref()
-  else process.on('SIGUSR1', () => processLog.log.debug('No plugin can be reconfigured while it runs'))
+  else process.on('SIGUSR1', () => {})
   process.on('SIGUSR2', () => processLog.reopen())
   return controller.signal
+}
+
+/** Has SIGUSR1 configure plugins anew, one signal after the other, until the process is told to end. */
+export function onReload(reconfigure: () => Promise<void>, signal: AbortSignal): void {
+  if ('Deno' in globalThis) return
+  let last = Promise.resolve()
+  process.on('SIGUSR1', () => {
+    last = last.then(() => (signal.aborted ? undefined : reconfigure()))
+  })
 }

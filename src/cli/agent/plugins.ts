@@ -1,8 +1,7 @@
-import type { PluginConfig } from '../../config/plugins.ts'
 import type { AgentNodeAttestor, KeyManager, WorkloadAttestor } from '../../core/plugin.ts'
 import { joinTokenAttestor } from '../../plugins/nodeattestor/join_token/agent.ts'
 import type { AgentHost } from '../../plugins/plugin.ts'
-import { PluginSet } from '../plugin-set.ts'
+import type { PluginSet } from '../plugin-set.ts'
 
 export interface AgentPlugins {
   readonly keyManager: KeyManager
@@ -16,11 +15,10 @@ export interface AgentPlugins {
  * @throws CommandError with SPIRE's texts
  */
 export async function makeAgentPlugins(
-  configs: readonly PluginConfig[],
+  plugins: PluginSet<'agent'>,
   joinToken: string | undefined,
   host: AgentHost,
 ): Promise<AgentPlugins> {
-  const plugins = new PluginSet('agent', configs)
   const [[, keyManager]] = (await plugins.make('KeyManager', host)) as [[string, KeyManager]]
   const [[, configured]] = (await plugins.make('NodeAttestor', host)) as [[string, AgentNodeAttestor]]
   const attestors = await plugins.make('WorkloadAttestor', host)

@@ -12,11 +12,13 @@ import { defineCommand } from '../command.ts'
 import { serveHealth } from '../health-listener.ts'
 import { idleMemoryTasks } from '../idle-memory.ts'
 import { pause, runPeriodically } from '../periodic.ts'
+import { PluginSet, pluginHealthChecks } from '../plugin-set.ts'
 import {
   checkRuntime,
   loadConfig,
   logCrash,
   logNotices,
+  onReload,
   openProcessLog,
   outliveStrayFailures,
   shutdownSignal,
@@ -75,12 +77,32 @@ export async function runAgent(
   signal: AbortSignal,
 ): Promise<void> {
   const { trustDomain } = options
+  const pluginSet = new PluginSet('agent', options.plugins, async () => {
+    const { hostServices } = await import('../host-services.ts')
+    return { trustDomain, hostServices: hostServices([], {}, log), env: process.env, log }
+  })
+  try {
+    await serve(options, joinToken, pluginSet, log, signal)
+  } finally {
+    await pluginSet.close()
+    log.info('Catalog closed')
+  }
+}
+
+async function serve(
+  options: AgentOptions,
+  joinToken: string | undefined,
+  pluginSet: PluginSet<'agent'>,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const { trustDomain } = options
   const clock = systemClock
   const random = Math.random
   const verify = nodeVerifier()
   log.info('Starting agent', { data_dir: options.dataDir, version: VERSION })
   const state = await StateFile.open(options.dataDir, replaceFile)
-  const plugins = await makeAgentPlugins(options.plugins, joinToken, {
+  const plugins = await makeAgentPlugins(pluginSet, joinToken, {
     trustDomain,
     dataDir: options.dataDir,
     env: process.env,
@@ -125,6 +147,7 @@ export async function runAgent(
     )
   }
   const running = agent.run()
+  onReload(() => pluginSet.reconfigure(), signal)
   runPeriodically(idleMemoryTasks(), signal, log)
   const stop = new AbortController()
   const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })
@@ -145,6 +168,7 @@ export async function runAgent(
               return { live: healthy, ready: healthy, details }
             },
           },
+          ...pluginHealthChecks(pluginSet),
         ],
         log,
       )

@@ -24,12 +24,13 @@ import { serveHealth } from '../health-listener.ts'
 import { idleMemoryTasks } from '../idle-memory.ts'
 import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
-import { PluginSet, requireUsablePlugins } from '../plugin-set.ts'
+import { PluginSet, pluginHealthChecks, requireUsablePlugins } from '../plugin-set.ts'
 import {
   checkRuntime,
   loadConfig,
   logCrash,
   logNotices,
+  onReload,
   openProcessLog,
   outliveStrayFailures,
   shutdownSignal,
@@ -38,6 +39,7 @@ import {
 } from '../process-setup.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
+import type { PluginServices } from './plugin-services.ts'
 import { makeServerPlugins } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
@@ -90,11 +92,35 @@ async function requireAddress({ bindAddress, bindPort }: ServerOptions): Promise
 export async function runServer(options: ServerOptions, processLog: ProcessLog, signal: AbortSignal): Promise<void> {
   const { trustDomain } = options
   const { log } = processLog
+  log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
+  const lent: PluginServices = {}
+  const pluginSet = new PluginSet('server', options.plugins, async () => {
+    const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
+      import('../host-services.ts'),
+      import('./plugin-services.ts'),
+    ])
+    return { trustDomain, hostServices: hostServices(SERVER_PLUGIN_METHODS, lent, log), env: process.env, log }
+  })
+  try {
+    await serve(options, processLog, pluginSet, lent, signal)
+  } finally {
+    await pluginSet.close()
+    log.info('Catalog closed')
+  }
+}
+
+async function serve(
+  options: ServerOptions,
+  processLog: ProcessLog,
+  pluginSet: PluginSet<'server'>,
+  lent: PluginServices,
+  signal: AbortSignal,
+): Promise<void> {
+  const { trustDomain } = options
+  const { log } = processLog
   const clock = systemClock
   const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
   const verify = nodeVerifier()
-  log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
-  const pluginSet = new PluginSet('server', options.plugins)
   await requireUsablePlugins(pluginSet, options)
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 })
   warnIfShared(options.dataDir, 'data', log)
@@ -157,6 +183,8 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     logControl: processLog,
   })
   trust.roots = server.trust.roots
+  lent.server = server
+  onReload(() => pluginSet.reconfigure(), signal)
 
   // Listeners: what the network is offered, and all of it on the admin socket.
   const endpointLog = log.child({ subsystem_name: 'endpoints' })
@@ -185,7 +213,11 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
   endpointLog.info('Starting Server APIs', { address: tlsListener.address, network: 'tcp' })
   endpointLog.info('Starting Server APIs', { address: unixListener.address, network: 'unix' })
   const stopHealth = options.healthChecks.enabled
-    ? await serveHealth(options.healthChecks, serverHealthChecks(server, generateSigner), log)
+    ? await serveHealth(
+        options.healthChecks,
+        [...serverHealthChecks(server, generateSigner), ...pluginHealthChecks(pluginSet)],
+        log,
+      )
     : async () => {}
 
   const stopHttp = options.http

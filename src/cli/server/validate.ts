@@ -1,6 +1,7 @@
 import type { ExchangeSourceConfig } from '../../config/exchange.ts'
 import { readServerConfig } from '../../config/server.ts'
 import { errorMessage } from '../../core/error.ts'
+import { silentLog } from '../../core/log.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError, hintsOf } from '../failure.ts'
@@ -10,7 +11,7 @@ import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
 const INVALID = 'SPIRE server configuration file is invalid'
 
-/** Checks a configuration file, plugins included, without making or reaching anything that they name. */
+/** Checks a configuration file, plugins included, without making or reaching anything that they name. Plugins out of process are started and asked. */
 export const command = defineCommand({
   name: 'validate',
   flags: RUN_FLAGS,
@@ -27,7 +28,15 @@ export const command = defineCommand({
     await checkExchange(http?.exchange ?? [], trustDomain)
     const { PluginSet } = await import('../plugin-set.ts')
     try {
-      const problems = await new PluginSet('server', plugins).check({ trustDomain, dataDir })
+      const pluginSet = new PluginSet('server', plugins, async () => {
+        const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
+          import('../host-services.ts'),
+          import('./plugin-services.ts'),
+        ])
+        const services = hostServices(SERVER_PLUGIN_METHODS, {}, silentLog)
+        return { trustDomain, hostServices: services, env: context.env, log: silentLog }
+      })
+      const problems = await pluginSet.check({ trustDomain, dataDir }, 'ask')
       if (problems.length > 0) {
         context.stderr(`${INVALID}.\nValidation errors:\n`)
         for (const { kind, name, notes } of problems) {

@@ -1,0 +1,108 @@
+import * as agent from '../../../proto/spire/plugin/agent/keymanager/v1.ts'
+import * as server from '../../../proto/spire/plugin/server/keymanager/v1.ts'
+import { KEY_TYPES, type KeyType, type Signer } from '../../core/key-type.ts'
+import type { KeyManager } from '../../core/plugin.ts'
+import { keyTypeOf, parsePublicKey, type SignatureScheme } from '../../core/public-key.ts'
+import { remoteSigner } from '../keymanager/remote-signer.ts'
+import { nodeVerifier } from '../signer.ts'
+import type { PluginCalls } from './calls.ts'
+
+/** SPIRE's. */
+const TIMEOUT = { timeoutMs: 30_000 }
+/** A server has six, and a SPIRE server that shared the plugin before may have left more. */
+const MAX_KEYS = 1024
+
+const WIRE_TYPES = { 'ec-p256': 1, 'ec-p384': 2, 'rsa-2048': 3, 'rsa-4096': 4 } as const
+/** Numbers of the algorithm in messages are Go's. */
+const WIRE_HASHES = { 'SHA-256': 5, 'SHA-384': 6 } as const
+
+/** Messages of both sides are the same under two names. */
+const methodsOf = (messages: typeof server | typeof agent, side: 'server' | 'agent') => {
+  const path = `/spire.plugin.${side}.keymanager.v1.KeyManager`
+  return {
+    generate: {
+      path: `${path}/GenerateKey`,
+      request: messages.GenerateKeyRequest,
+      response: messages.GenerateKeyResponse,
+    },
+    get: {
+      path: `${path}/GetPublicKey`,
+      request: messages.GetPublicKeyRequest,
+      response: messages.GetPublicKeyResponse,
+    },
+    list: {
+      path: `${path}/GetPublicKeys`,
+      request: messages.GetPublicKeysRequest,
+      response: messages.GetPublicKeysResponse,
+    },
+    sign: { path: `${path}/SignData`, request: messages.SignDataRequest, response: messages.SignDataResponse },
+  }
+}
+
+/** Keys in a plugin. What it answers is checked: key, type and each signature. */
+export function externalKeyManager(calls: PluginCalls, side: 'server' | 'agent'): KeyManager {
+  const methods = methodsOf(side === 'server' ? server : agent, side)
+  const verify = nodeVerifier()
+
+  const signerOf = (id: string, key: server.PublicKey | undefined, wanted?: KeyType): Signer => {
+    if (key === undefined) throw calls.error('INTERNAL', `plugin response empty for key "${id}"`)
+    if (key.id !== id) {
+      throw calls.error('INTERNAL', `plugin response has unexpected key id ${JSON.stringify(key.id)} for key "${id}"`)
+    }
+    if (key.pkixData.length === 0) {
+      throw calls.error('INTERNAL', `plugin response missing public key PKIX data for key "${id}"`)
+    }
+    let info: ReturnType<typeof parsePublicKey>
+    try {
+      info = parsePublicKey(key.pkixData)
+    } catch (error) {
+      throw calls.error('INTERNAL', `unable to parse public key PKIX data for key "${id}": ${(error as Error).message}`)
+    }
+    const keyType = keyTypeOf(info)
+    if (keyType === undefined || (wanted !== undefined && keyType !== wanted)) {
+      throw calls.error('INTERNAL', `plugin response has a public key of another type for key "${id}"`)
+    }
+    const hash = KEY_TYPES[keyType].hash
+    const scheme: SignatureScheme = { kind: info.kind === 'rsa' ? 'rsa-pkcs1' : 'ecdsa', hash }
+    const remote = remoteSigner(keyType, key.pkixData, async (digest) => {
+      const { signature, keyFingerprint } = await calls.unary(
+        methods.sign,
+        { keyId: id, data: digest, hashAlgorithm: WIRE_HASHES[hash], pssOptions: undefined },
+        TIMEOUT,
+      )
+      if (signature.length === 0) throw calls.error('INTERNAL', 'plugin returned empty signature data')
+      if (keyFingerprint !== key.fingerprint) {
+        throw calls.error(
+          'INTERNAL',
+          `fingerprint ${JSON.stringify(key.fingerprint)} on key "${id}" does not match ${JSON.stringify(keyFingerprint)}`,
+        )
+      }
+      return signature
+    })
+    return {
+      ...remote,
+      async sign(data) {
+        const signature = await remote.sign(data)
+        // What is signed goes into the world, where nobody could use it.
+        if (await verify(info, scheme, data, signature)) return signature
+        throw calls.error('INTERNAL', `plugin returned a signature that is not of key "${id}"`)
+      },
+    }
+  }
+
+  return {
+    async generateKey(id, type) {
+      const { publicKey } = await calls.unary(methods.generate, { keyId: id, keyType: WIRE_TYPES[type] }, TIMEOUT)
+      return signerOf(id, publicKey, type)
+    },
+    async getKey(id) {
+      const { publicKey } = await calls.unary(methods.get, { keyId: id }, TIMEOUT)
+      return publicKey && signerOf(id, publicKey)
+    },
+    async getKeys() {
+      const { publicKeys } = await calls.unary(methods.list, {}, TIMEOUT)
+      if (publicKeys.length > MAX_KEYS) throw calls.error('INTERNAL', `plugin response has more than ${MAX_KEYS} keys`)
+      return new Map(publicKeys.map((key) => [key.id, signerOf(key.id, key)]))
+    },
+  }
+}

@@ -1,0 +1,38 @@
+import type { AgentKinds, HostOf, Kind, Kinds, PluginOf, ServerKinds, Side } from '../plugin.ts'
+import type { ExternalPlugin } from './plugin.ts'
+
+/** How a plugin out of process becomes one of our own. */
+export interface ExternalKind<Plugin, Host> {
+  /** The gRPC service that the plugin must have. */
+  readonly service: string
+  of(plugin: ExternalPlugin, host: Host): Promise<Plugin>
+}
+
+type ExternalKinds = {
+  readonly server: { readonly [K in keyof ServerKinds]?: ExternalKind<PluginOf<'server', K>, HostOf<'server', K>> }
+  readonly agent: { readonly [K in keyof AgentKinds]?: ExternalKind<PluginOf<'agent', K>, HostOf<'agent', K>> }
+}
+
+/** All kinds of plugins that may run out of process, a row each. @see cli-and-config.md 12.3 */
+const KINDS: ExternalKinds = {
+  server: {
+    KeyManager: {
+      service: 'spire.plugin.server.keymanager.v1.KeyManager',
+      of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'server'),
+    },
+  },
+  agent: {
+    KeyManager: {
+      service: 'spire.plugin.agent.keymanager.v1.KeyManager',
+      of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'agent'),
+    },
+  },
+}
+
+/** undefined: plugins of that kind are always part of the program. */
+export function externalKind<S extends Side, K extends keyof Kinds[S] & Kind>(
+  side: S,
+  kind: K,
+): ExternalKind<PluginOf<S, K>, HostOf<S, K>> | undefined {
+  return (KINDS[side] as Partial<Record<Kind, unknown>>)[kind] as ExternalKind<PluginOf<S, K>, HostOf<S, K>> | undefined
+}
