@@ -32,7 +32,7 @@ test('whatever a text holds, it is read again as it was', () => {
       fc.dictionary(
         value.filter((key) => key !== ''),
         value,
-        { noNullPrototype: true },
+        { noNullPrototype: true, maxKeys: 3 },
       ),
       (object) => {
         const parsed = parseHcl(JSON.stringify(object))
