@@ -121,6 +121,7 @@ export async function startPlugin<K extends PluginKind, Config>(
   const place = socketPlace(env)
   const listener = await listenUnix({ path: place.path, mode: 0o600, onConnection })
   place.share()
+  log.debug('plugin address', { network: 'unix', address: place.path })
 
   let ended: () => void
   const end = new Promise<void>((resolve) => {

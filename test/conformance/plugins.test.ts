@@ -1,6 +1,6 @@
-import { execFileSync } from 'node:child_process'
+import { type ChildProcess, execFileSync } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
@@ -14,6 +14,7 @@ import {
   type ServerFiles,
   spiffe,
   TRUST_DOMAIN,
+  UID,
 } from '../support/cluster.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
@@ -40,6 +41,8 @@ class Pair {
   readonly server: ServerFiles
   readonly agent: AgentFiles
   readonly #host: Host
+  serverProcess!: ChildProcess
+  agentProcess!: ChildProcess
 
   constructor(host: Host, port: number) {
     this.#host = host
@@ -73,7 +76,9 @@ plugins {
 }
 `,
     )
-    await this.#start(name, 'server', config, () => this.cluster.server(this.server, 'healthcheck'))
+    this.serverProcess = await this.#start(name, 'server', config, () =>
+      this.cluster.server(this.server, 'healthcheck'),
+    )
     writeFileSync(this.cluster.path('bundle.pem'), await this.cluster.must(this.server, 'bundle', 'show'))
   }
 
@@ -95,7 +100,7 @@ plugins {
 }
 `,
     )
-    await this.#start(name, 'agent', config, () => this.cluster.agent(this.agent, 'healthcheck'))
+    this.agentProcess = await this.#start(name, 'agent', config, () => this.cluster.agent(this.agent, 'healthcheck'))
   }
 
   async #start(
@@ -103,7 +108,7 @@ plugins {
     part: 'server' | 'agent',
     config: string,
     check: () => Promise<{ readonly code: number; readonly stderr: string }>,
-  ): Promise<void> {
+  ): Promise<ChildProcess> {
     const program = this.#host === 'turret' ? `turret-${part}` : join(bin, `spire-${part}`)
     const log = this.cluster.path(`${name}.log`)
     const child = this.cluster.processes.start(name, program, ['run', '-config', config], log, undefined)
@@ -112,6 +117,7 @@ plugins {
       const { code, stderr } = await check()
       if (code !== 0) throw new Error(`${stderr}${this.cluster.log(name).slice(-1000)}`)
     }, 60_000)
+    return child
   }
 
   async entry(agentId: string, id: string, ...args: readonly string[]): Promise<void> {
@@ -142,9 +148,7 @@ describe.each(HOSTS)('plugins of examples/plugins under %s', (host) => {
     writeFileSync(path('secrets'), 'one s3cret\n')
     writeFileSync(path('secret'), 's3cret\n')
     mkdirSync(path('svids'))
-    const subject = ['-subj', '/CN=upstream', '-days', '2', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
-    const files = ['-nodes', '-keyout', path('ca.key'), '-out', path('ca.pem')]
-    execFileSync('openssl', ['req', '-x509', ...subject, ...files], { stdio: 'ignore' })
+    certify(path('ca'))
     await pair.startServer([
       external('KeyManager', 'files', 'key-manager.ts', `folder = "${path('server-keys')}"`),
       external('NodeAttestor', 'machine_secret', 'node-attestor-server.ts', `secrets_path = "${path('secrets')}"`),
@@ -226,3 +230,124 @@ describe.each(HOSTS)('plugins of examples/plugins under %s', (host) => {
     expect(pair.cluster.log('agent')).toMatch(/level=debug msg="Environment read".* found=1 /)
   })
 })
+
+describe.skipIf(!there)('the plugins of Turret under spire', () => {
+  let pair: Pair
+
+  beforeAll(async () => {
+    pair = new Pair('spire', await freePort())
+    const path = (name: string) => pair.cluster.path(name)
+    const { data: serverData } = pair.server
+    const { data: agentData } = pair.agent
+    certify(path('nodes'), path('node'))
+    certify(path('upstream'))
+    await pair.startServer([
+      external(
+        'KeyManager',
+        'turret',
+        'built-in.ts',
+        `keys_path = "${serverData}/keys.json"`,
+        'server/KeyManager',
+        'disk',
+      ),
+      external(
+        'NodeAttestor',
+        'x509pop',
+        'built-in.ts',
+        `ca_bundle_path = "${path('nodes')}.pem"`,
+        'server/NodeAttestor',
+        'x509pop',
+      ),
+      external(
+        'UpstreamAuthority',
+        'turret',
+        'built-in.ts',
+        `cert_file_path = "${path('upstream')}.pem" key_file_path = "${path('upstream')}.key"`,
+        'server/UpstreamAuthority',
+        'disk',
+      ),
+    ])
+    await pair.startAgent([
+      external('KeyManager', 'turret', 'built-in.ts', `directory = "${agentData}"`, 'agent/KeyManager', 'disk'),
+      external(
+        'NodeAttestor',
+        'x509pop',
+        'built-in.ts',
+        `private_key_path = "${path('node')}.key" certificate_path = "${path('node')}.pem"`,
+        'agent/NodeAttestor',
+        'x509pop',
+      ),
+      external('WorkloadAttestor', 'unix', 'built-in.ts', '', 'agent/WorkloadAttestor', 'unix'),
+    ])
+  }, 150_000)
+
+  afterAll(() => pair.cluster.stop(), 30_000)
+
+  test('key managers, x509pop, an upstream authority and the attestor of unix processes work together', async () => {
+    const { stdout } = await pair.cluster.server(pair.server, 'agent', 'list')
+    const agentId = /SPIFFE ID +: (\S+x509pop\S+)/.exec(stdout)![1]!
+    await pair.entry(agentId, 'workload', '-selector', `unix:uid:${UID}`)
+    const token = await pair.cluster.jwt(pair.agent, 'them')
+    expect(JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString())).toMatchObject({
+      sub: spiffe('workload'),
+    })
+    expect(Object.keys(JSON.parse(readFileSync(join(pair.server.data, 'keys.json'), 'utf8')).keys).length).toBe(2)
+    const validated = await pair.cluster.agent(
+      pair.agent,
+      'api',
+      'validate',
+      'jwt',
+      '-audience',
+      'them',
+      '-svid',
+      token,
+    )
+    expect(validated.stdout).toContain(spiffe('workload'))
+  }, 60_000)
+
+  test('plugins end with their host, however it ends, and leave no socket behind that they could remove', async () => {
+    // A child is its thread's, and Go starts them from any.
+    const children = (pid: number) =>
+      readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+        readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number),
+      )
+    const gone = (pids: readonly number[]) =>
+      eventually(async () => {
+        expect(pids.filter((pid) => existsSync(`/proc/${pid}`))).toEqual([])
+      })
+    const socketsOf = (log: string) => [...log.matchAll(/address=(\/\S+plugin\S+)/g)].map(([, path]) => path!)
+
+    const agents = children(pair.agentProcess.pid!)
+    expect(agents.length).toBe(3)
+    const sockets = socketsOf(pair.cluster.log('agent'))
+    expect(sockets.length).toBe(3)
+    pair.agentProcess.kill('SIGTERM')
+    await gone(agents)
+    expect(sockets.filter((path) => existsSync(path))).toEqual([])
+    expect(pair.cluster.log('agent')).not.toContain('plugin failed to exit gracefully')
+
+    const servers = children(pair.serverProcess.pid!)
+    expect(servers.length).toBe(3)
+    pair.serverProcess.kill('SIGKILL')
+    await gone(servers)
+  }, 60_000)
+})
+
+/** A CA that signs itself, and a leaf below it. Files `<name>.pem` and `<name>.key`. */
+function certify(ca: string, leaf?: string): void {
+  const openssl = (...args: readonly string[]) => execFileSync('openssl', args, { stdio: 'ignore' })
+  const key = (name: string) => [
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:P-256',
+    '-nodes',
+    '-keyout',
+    `${name}.key`,
+  ]
+  openssl('req', '-x509', '-subj', '/CN=upstream', '-days', '2', ...key(ca), '-out', `${ca}.pem`)
+  if (leaf === undefined) return
+  const below = ['-CA', `${ca}.pem`, '-CAkey', `${ca}.key`, '-addext', 'basicConstraints=critical,CA:FALSE']
+  const usage = ['-addext', 'keyUsage=critical,digitalSignature']
+  openssl('req', '-x509', '-subj', '/CN=node', '-days', '2', ...below, ...usage, ...key(leaf), '-out', `${leaf}.pem`)
+}
