@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import { HealthCheckRequest, HealthCheckResponse } from '../../proto/grpc/health/v1.ts'
@@ -77,3 +77,8 @@ test('a plugin whose host dies before it connects ends', async () => {
   await eventually(async () => expect(existsSync(`/proc/${pid}`)).toBe(false))
   expect(existsSync(/\|(\/[^|]+)\|/.exec(text)![1]!)).toBe(false)
 }, 30_000)
+
+test('the page shows the example as it is', () => {
+  const page = readFileSync(resolve(import.meta.dirname, '../../docs/plugins/writing.md'), 'utf8')
+  expect(/```ts\n([\s\S]*?)```/.exec(page)![1]).toBe(readFileSync(EXAMPLE, 'utf8'))
+})
