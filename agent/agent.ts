@@ -7,7 +7,8 @@ import type { Log } from '../src/core/log.ts'
 import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
 import type { VerifySignature } from '../src/core/public-key.ts'
 import { rememberingVerifier } from '../src/core/remembering-verifier.ts'
-import { trustDomainOf } from '../src/core/spiffe-id.ts'
+import { rfc3339 } from '../src/core/rfc3339.ts'
+import { trustDomainId, trustDomainOf } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
@@ -127,8 +128,11 @@ export class Agent {
    */
   static async start(deps: AgentDeps, signal: AbortSignal): Promise<Agent> {
     const { state, keyManager, clock, log } = deps
-    const attestorLog = log.child({ subsystem_name: 'attestor' })
-    attestorLog.info(state.state.bundle.length > 0 ? 'Bundle loaded' : 'Bundle is not found')
+    const attestorLog = attestorLogOf(deps)
+    if (state.state.bundle.length > 0) attestorLog.info('Bundle loaded')
+    else if (deps.options.insecureBootstrap) attestorLog.info('Bundle is not found')
+    if (state.state.svid.length === 0)
+      attestorLog.debug('No pre-existing agent SVID found. Will perform node attestation')
     const stored = await storedIdentity(
       state.state.svid,
       state.state.reattestable,
@@ -252,6 +256,8 @@ export class Agent {
       await Promise.all([this.#syncLoop.run(), signLoop.run(), rotationLoop.run()])
     } finally {
       stop.abort()
+      managerLog.debug('Stopping SVID rotator')
+      log.info('Cache manager stopped', { subsystem_name: 'manager' })
       this.#connection.close()
     }
   }
@@ -285,26 +291,29 @@ export class Agent {
    * the next pass.
    */
   async signPending(): Promise<void> {
-    const log = this.#deps.log.child({ subsystem_name: 'manager' })
+    const managerLog = this.#deps.log.child({ subsystem_name: 'manager' })
     const tried = new Set(this.#unsure.keys())
     for (;;) {
       const entries = this.cache.needed(this.#signing.limit, tried)
       if (entries.length === 0) return
       for (const entry of entries) tried.add(entry.id)
-      log.debug('Renewing stale entries', { cache_type: 'workload', count: entries.length, limit: this.#signing.limit })
+      managerLog.debug('Renewing stale entries', {
+        cache_type: 'workload',
+        count: entries.length,
+        limit: this.#signing.limit,
+      })
+      for (const entry of entries) {
+        const former = this.cache.svid(entry.id)
+        managerLog.info(former ? 'Renewing X509-SVID' : 'Creating X509-SVID', {
+          entry_id: entry.id,
+          spiffe_id: entry.spiffeId,
+          expires_at: former && rfc3339(former.notAfter),
+        })
+      }
       const { svids, unsure, outdated } = await this.#signing.sign(this.#connection, entries)
       if (unsure.size > 0) this.#unsure = new Map([...this.#unsure, ...unsure])
       if (outdated) void this.resync()
       this.cache.store(svids)
-      for (const entry of entries) {
-        const svid = svids.get(entry.id)
-        if (svid)
-          log.info('Creating X509-SVID', {
-            entry_id: entry.id,
-            spiffe_id: entry.spiffeId,
-            expires_at: rfc3339(svid.notAfter),
-          })
-      }
     }
   }
 
@@ -415,13 +424,17 @@ export class FatalError extends Error {}
 
 /** Attests with a new key in a slot and keeps what came of it. */
 async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first: boolean): Promise<AgentIdentity> {
-  const { state, options, keyManager, nodeAttestor, connect, log } = deps
+  const { state, options, keyManager, nodeAttestor, connect } = deps
+  const log = attestorLogOf(deps)
   let roots: readonly Uint8Array[] | undefined = state.state.bundle
   if (roots.length === 0) {
     if (options.insecureBootstrap) {
-      log.warn('Insecure bootstrap enabled; skipping server certificate verification', { subsystem_name: 'attestor' })
+      log.warn('Insecure bootstrap enabled; skipping server certificate verification')
       roots = undefined
-    } else roots = await deps.bootstrapRoots()
+    } else {
+      roots = await deps.bootstrapRoots()
+      log.info('Bundle loaded')
+    }
   }
   const connection = await connect({ roots: () => roots })
   try {
@@ -446,6 +459,10 @@ async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first
   } finally {
     connection.close()
   }
+}
+
+function attestorLogOf({ log, options }: AgentDeps): Log {
+  return log.child({ subsystem_name: 'attestor', trust_domain_id: trustDomainId(options.trustDomain) })
 }
 
 function isDenied(error: unknown): boolean {
@@ -484,8 +501,4 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
       reject(signal.reason)
     })
   })
-}
-
-function rfc3339(seconds: number): string {
-  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
 }

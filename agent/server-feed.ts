@@ -29,8 +29,8 @@ export interface FeedOptions {
  */
 export async function followServer(listener: FeedListener, { random, wait, log, signal }: FeedOptions): Promise<void> {
   while (!signal.aborted) {
+    let opened = false
     try {
-      let first = true
       // The connection is replaced when the agent's identity is; a poll takes the one of its time.
       const calls = {
         watch: (until: AbortSignal) => listener.connection.serverStream(WATCH, {}, { signal: until }),
@@ -40,8 +40,8 @@ export async function followServer(listener: FeedListener, { random, wait, log, 
       const pollOnly = listener.connection.overHttp ?? false
       for await (const _ of changeFeed(calls, { pollOnly, wait, signal })) {
         // The first message only says that the feed is open; what it would tell was just synced.
-        if (!first) listener.syncSoon()
-        first = false
+        if (opened) listener.syncSoon()
+        opened = true
       }
     } catch (error) {
       if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') {
@@ -49,7 +49,9 @@ export async function followServer(listener: FeedListener, { random, wait, log, 
         continue
       }
       if (error instanceof StatusError && error.code === 'PERMISSION_DENIED' && !signal.aborted) listener.syncSoon()
-      if (!signal.aborted) log.debug('The change feed of the server ended', { error: errorMessage(error) })
+      // Connections end of age. Whether the server is away the next try tells.
+      const aged = opened && error instanceof StatusError && error.code === 'UNAVAILABLE'
+      if (!signal.aborted && !aged) log.debug('The change feed of the server ended', { error: errorMessage(error) })
     }
     await wait(RETRY_MS * (0.5 + random()), signal)
     listener.syncSoon()

@@ -2,7 +2,7 @@ import type { Bundle } from '../src/core/bundle.ts'
 import type { Clock, EpochSeconds } from '../src/core/clock.ts'
 import { epochSeconds } from '../src/core/clock.ts'
 import type { Log } from '../src/core/log.ts'
-import type { SpiffeId } from '../src/core/spiffe-id.ts'
+import { type SpiffeId, trustDomainId } from '../src/core/spiffe-id.ts'
 import type { TrustDomain } from '../src/core/trust-domain.ts'
 import { type AgentEntry, sameTexts } from './entry.ts'
 import { isRotationDue, type RotationRule } from './rotation-rule.ts'
@@ -108,6 +108,11 @@ export class SvidCache {
     return this.#entries.get(id)?.entry
   }
 
+  /** What is there for an entry, whether it may still be served or not. */
+  svid(id: string): WorkloadSvid | undefined {
+    return this.#entries.get(id)?.svid
+  }
+
   /** All entries, as of the last sync. */
   *entries(): Iterable<AgentEntry> {
     for (const { entry } of this.#entries.values()) yield entry
@@ -127,18 +132,23 @@ export class SvidCache {
     this.#bundles = bundles
     const own = bundles.get(this.#options.trustDomain)
     if (own && own !== before.get(this.#options.trustDomain)) this.#trustOnly(rootsByKey(own))
+    if (this.#options.log.debugEnabled) this.#logBundles(before)
     const changed: AgentEntry[] = []
     for (const [id, cached] of this.#entries) {
       if (entries.has(id)) continue
       this.#remove(cached)
       changed.push(cached.entry)
+      this.#logEntry('Entry removed', cached.entry, cached.entry, undefined)
     }
     for (const entry of entries.values()) {
       const cached = this.#entries.get(entry.id)
       if (cached?.entry === entry) continue
       if (cached) {
         // Other changes show when the new SVID arrives.
-        if (differs(cached.entry, entry)) changed.push(cached.entry, entry)
+        if (differs(cached.entry, entry)) {
+          changed.push(cached.entry, entry)
+          this.#logEntry('Entry updated', entry, cached.entry, entry)
+        }
         this.#unindex(cached.entry)
         if (cached.entry.spiffeId !== entry.spiffeId) this.#dropSvid(cached)
         cached.entry = entry
@@ -146,7 +156,7 @@ export class SvidCache {
       } else {
         this.#entries.set(entry.id, { entry, svid: undefined, tainted: false, lastAccess: 0 })
         changed.push(entry)
-        this.#options.log.debug('Entry created', { entry: entry.id, spiffe_id: entry.spiffeId })
+        this.#logEntry('Entry created', entry, undefined, entry)
       }
       this.#index(entry)
     }
@@ -239,6 +249,30 @@ export class SvidCache {
     } finally {
       this.#leave(group)
     }
+  }
+
+  #logEntry(message: string, { id, spiffeId }: AgentEntry, from: AgentEntry | undefined, to: AgentEntry | undefined) {
+    const { log } = this.#options
+    if (!log.debugEnabled) return
+    log.debug(message, {
+      entry: id,
+      spiffe_id: spiffeId,
+      selectors_added: countNew(to?.selectors, from?.selectors),
+      selectors_removed: countNew(from?.selectors, to?.selectors),
+      federated_added: countNew(to?.federatesWith, from?.federatesWith),
+      federated_removed: countNew(from?.federatesWith, to?.federatesWith),
+    })
+  }
+
+  #logBundles(before: ReadonlyMap<TrustDomain, Bundle>): void {
+    const { log } = this.#options
+    for (const [trustDomain, bundle] of this.#bundles) {
+      const former = before.get(trustDomain)
+      if (former !== bundle)
+        log.debug(former ? 'Bundle updated' : 'Bundle added', { trust_domain_id: trustDomainId(trustDomain) })
+    }
+    for (const trustDomain of before.keys())
+      if (!this.#bundles.has(trustDomain)) log.debug('Bundle removed', { trust_domain_id: trustDomainId(trustDomain) })
   }
 
   #complete(group: Group): boolean {
@@ -453,4 +487,10 @@ function changeOf(group: Group, signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', done)
     if (signal.aborted) done()
   })
+}
+
+/** How many items the other list has not; undefined: none. */
+function countNew(items: readonly string[] = [], others: readonly string[] = []): number | undefined {
+  const known = new Set(others)
+  return items.filter((item) => !known.has(item)).length || undefined
 }

@@ -144,7 +144,14 @@ async function fetchJwtSvid(api: WorkloadApi, request: JWTSVIDRequest, call: Cal
     const svids = await Promise.all(
       entries.map(async (entry) => {
         try {
-          const { token } = await api.jwts.fetch(entry, request.audience)
+          const { token, expiresAt } = await api.jwts.fetch(entry, request.audience)
+          if (api.log.debugEnabled)
+            api.log.debug('Fetched JWT SVID', {
+              ...callFields(call, 'FetchJWTSVID'),
+              registered: true,
+              spiffe_id: entry.spiffeId,
+              ttl: expiresAt - epochSeconds(api.clock),
+            })
           return { spiffeId: entry.spiffeId, svid: token, hint: entry.hint }
         } catch (error) {
           throw new StatusError('UNAVAILABLE', `could not fetch JWT-SVID: ${errorMessage(error)}`, { cause: error })
@@ -193,13 +200,20 @@ async function validateJwt(
   const known = new Map<TrustDomain, Bundle>()
   const { bundle, federatedBundles } = api.cache.current(selectors)
   for (const one of [bundle, ...federatedBundles]) known.set(one.trustDomain, one)
+  const fields = { ...callFields(call, 'ValidateJWTSVID'), audience: request.audience }
   const { spiffeId, claims } = await validateJwtSvid({
     token: request.svid,
     audience: [request.audience],
     authoritiesOf: (trustDomain) => known.get(trustDomain)?.jwtAuthorities,
     at: epochSeconds(api.clock),
     verify: api.verify,
+  }).catch((error) => {
+    api.refusals
+      .of({ caller_uid: uidOf(call) })
+      .warn('Failed to validate JWT', { ...fields, error: errorMessage(error) })
+    throw error
   })
+  if (api.log.debugEnabled) api.log.debug('Successfully validated JWT', { ...fields, spiffe_id: spiffeId })
   const own = trustDomainOf(spiffeId) === api.trustDomain
   return { spiffeId, claims: own ? { ...claims } : foreignClaims(claims, api.allowedForeignJwtClaims) }
 }
@@ -284,28 +298,36 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 function noIdentity(api: WorkloadApi, call: Call, method: string, selectors: readonly string[]): StatusError {
-  const { pid, uid } = (call.peer.via === 'local' && call.peer.process) || {}
-  if (pid !== process.pid) {
+  const fields = callFields(call, method)
+  if (fields.pid !== process.pid) {
     const shown = selectors.filter((text) =>
       api.logSelectors.some((prefix) => text === prefix || text.startsWith(`${prefix}:`)),
     )
-    api.refusals.of({ caller_uid: uid }).error('No identity issued', {
+    api.refusals.of({ caller_uid: uidOf(call) }).error('No identity issued', {
+      ...fields,
       registered: false,
-      pid,
-      method,
       ...(shown.length > 0 ? { selectors: shown.sort().join(',') } : {}),
     })
   }
   return new StatusError('PERMISSION_DENIED', 'no identity issued')
 }
 
-function logFetched(api: WorkloadApi, call: Call, update: WorkloadUpdate): void {
+/** Who calls what, as SPIRE's lines say it. */
+function callFields(call: Call, method: string) {
   const pid = call.peer.via === 'local' ? call.peer.process?.pid : undefined
+  return { method, pid, service: 'WorkloadAPI' }
+}
+
+function uidOf(call: Call): number | undefined {
+  return call.peer.via === 'local' ? call.peer.process?.uid : undefined
+}
+
+function logFetched(api: WorkloadApi, call: Call, update: WorkloadUpdate): void {
+  const fields = callFields(call, 'FetchX509SVID')
   for (const { entry, svid } of update.identities) {
     api.log.debug('Fetched X.509 SVID', {
+      ...fields,
       count: update.identities.length,
-      method: 'FetchX509SVID',
-      pid,
       registered: true,
       spiffe_id: entry.spiffeId,
       ttl: svid.notAfter - epochSeconds(api.clock),

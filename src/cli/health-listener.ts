@@ -50,7 +50,7 @@ export async function serveHealth(
   server.headersTimeout = 5_000
   server.maxConnections = 256
   const { text: address } = await listenTcp(server, options.host, options.port)
-  log.info('Serving health checks', { address, subsystem_name: 'health' })
+  log.info('Serving health checks', { address })
   await look()
   return async () => {
     stopped = true

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { StatusError } from '../core/error.ts'
+import { rfc3339 } from '../core/rfc3339.ts'
 import { codeName, rpcErrorText } from './failure.ts'
 import { joinPath } from './files.ts'
 import { counted, goJson, messagesJson } from './output.ts'
 import { AGENT_SOCKET, absoluteTarget, plainTarget, SERVER_SOCKET, socketPath } from './socket.ts'
-import { elapsedText, localTimeText, rfc3339, utcTimeText, zoneNameIn } from './time.ts'
+import { elapsedText, localTimeText, utcTimeText, zoneNameIn } from './time.ts'
 import { VERSION } from './version.ts'
 
 test('messagesJson sorts and renames members, writes 64 bits as strings and bytes as base64', () => {

@@ -4,6 +4,7 @@ import { hintOfPluginType } from '../config/old-words.ts'
 import { type PlainObject, plainObject } from '../config/plain.ts'
 import type { PluginConfig } from '../config/plugins.ts'
 import { errorMessage, StatusError } from '../core/error.ts'
+import { silentLog } from '../core/log.ts'
 import {
   ConfigProblems,
   type Half,
@@ -16,6 +17,7 @@ import {
   type Side,
 } from '../plugins/plugin.ts'
 import { AGENT_CARDINALITIES, type Cardinality, REGISTRY, SERVER_CARDINALITIES } from '../plugins/registry.ts'
+import { CatalogLog } from './catalog-log.ts'
 import type { ExternalHost, ExternalPlugins } from './external-plugins.ts'
 import { CommandError, rpcErrorText } from './failure.ts'
 import type { HealthCheck } from './health-listener.ts'
@@ -46,16 +48,19 @@ export interface PluginNote {
 export class PluginSet<S extends Side> {
   readonly #side: S
   readonly #plugins: readonly PluginConfig[]
+  readonly #catalog: CatalogLog
   readonly #externalHost: () => Promise<ExternalHost>
   #external: ExternalPlugins<S> | undefined
 
   /**
    * @param externalHost asked when the first plugin out of process is started
+   * @param log told of each plugin that is made
    * @throws CommandError for a kind that this side has not
    */
-  constructor(side: S, configs: readonly PluginConfig[], externalHost: () => Promise<ExternalHost>) {
+  constructor(side: S, configs: readonly PluginConfig[], externalHost: () => Promise<ExternalHost>, log = silentLog) {
     this.#side = side
     this.#externalHost = externalHost
+    this.#catalog = new CatalogLog(log)
     this.#plugins = configs.filter((config) => config.enabled)
     for (const { type } of configs) {
       if (!Object.hasOwn(CARDINALITIES[side], type)) throw unsupportedType(type)
@@ -107,6 +112,7 @@ export class PluginSet<S extends Side> {
       const half = (await halfOf(this.#side, config)) as Half<PluginOf<S, K>, HostOf<S, K>>
       try {
         made.push([config.name, await half.make(dataOf(config), host)])
+        this.#catalog.loaded({ type: kind, name: config.name, configured: half.keys.length > 0 })
       } catch (error) {
         throw notConfigured(config, error)
       }
@@ -130,7 +136,7 @@ export class PluginSet<S extends Side> {
 
   /** Ends plugins out of process, the last one first. */
   async close(): Promise<void> {
-    await this.#external?.close()
+    await this.#catalog.closing(async () => this.#external?.close())
   }
 
   async #externals(): Promise<ExternalPlugins<S>> {

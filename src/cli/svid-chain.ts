@@ -1,5 +1,5 @@
+import { rfc3339 } from '../core/rfc3339.ts'
 import { idText } from './output.ts'
-import { rfc3339 } from './time.ts'
 
 interface ChainCertificate {
   readonly id: { readonly trustDomain: string; readonly path: string } | undefined

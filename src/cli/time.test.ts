@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { localTimeText, rfc3339, utcTimeText } from './time.ts'
+import { rfc3339 } from '../core/rfc3339.ts'
+import { localTimeText, utcTimeText } from './time.ts'
 
 // As Go 1.26 prints time.Unix(seconds, 0).UTC().
 test.each([

@@ -1,20 +1,5 @@
 import { readFileSync } from 'node:fs'
-
-/** Seconds after which the calendar comes again, in 400 years. */
-const CALENDAR_SECONDS = 12_622_780_800
-
-/** `2026-11-22T15:44:18Z`. Years before 0 and after 9999 are written as Go does: what others stored must not end a command. */
-export function rfc3339(epochSeconds: number): string {
-  const cycles = Math.floor(epochSeconds / CALENDAR_SECONDS)
-  const [year, rest] = dateOf(epochSeconds).toISOString().slice(0, 19).split(/-(.*)/) as [string, string]
-  const years = Number(year) + cycles * 400
-  return `${years < 0 ? '-' : ''}${String(Math.abs(years)).padStart(4, '0')}-${rest}Z`
-}
-
-/** A moment that falls on the same day of the calendar between 1970 and 2370. */
-function dateOf(epochSeconds: number): Date {
-  return new Date((epochSeconds - Math.floor(epochSeconds / CALENDAR_SECONDS) * CALENDAR_SECONDS) * 1000)
-}
+import { rfc3339, sameDay } from '../core/rfc3339.ts'
 
 /** Go's text of a moment in UTC: `2033-05-18 03:33:20 +0000 UTC`. */
 export function utcTimeText(epochSeconds: number): string {
@@ -24,7 +9,7 @@ export function utcTimeText(epochSeconds: number): string {
 /** Go's text of a moment in the local zone: `2026-11-22 17:44:18 +0100 CET`. */
 export function localTimeText(epochSeconds: number, env: Readonly<Record<string, string | undefined>>): string {
   const exact = new Date(epochSeconds * 1000)
-  const minutes = -(Number.isNaN(exact.getTime()) ? dateOf(epochSeconds) : exact).getTimezoneOffset()
+  const minutes = -(Number.isNaN(exact.getTime()) ? sameDay(epochSeconds) : exact).getTimezoneOffset()
   const clock = rfc3339(epochSeconds + minutes * 60)
     .replace('T', ' ')
     .slice(0, -1)

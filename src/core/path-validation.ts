@@ -4,6 +4,7 @@ import { equalBytes, hex } from './der.ts'
 import { errorMessage, StatusError } from './error.ts'
 import { violatedConstraint } from './name-constraints.ts'
 import { type VerifySignature, verifyX509Signature } from './public-key.ts'
+import { rfc3339 } from './rfc3339.ts'
 import { parseSpiffeId, type SpiffeId, trustDomainOf } from './spiffe-id.ts'
 import type { TrustDomain } from './trust-domain.ts'
 
@@ -147,10 +148,6 @@ function checkTime(certificate: Certificate, at: EpochSeconds): void {
 
 function checkCritical(certificate: Certificate): void {
   if (certificate.unknownCritical.length > 0) throw untrusted('x509: unhandled critical extension')
-}
-
-function rfc3339(seconds: EpochSeconds): string {
-  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
 }
 
 function untrusted(message: string): StatusError {

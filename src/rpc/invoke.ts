@@ -173,6 +173,10 @@ class CallInFlight implements Call {
     return this.#invocation.pipeline.auditEnabled
   }
 
+  get debugEnabled(): boolean {
+    return this.#invocation.pipeline.log.debugEnabled
+  }
+
   /** Made at the first line: most calls write none, and a child log is dearer than the rest of this file. */
   get log(): Log {
     this.#log ??= this.#invocation.pipeline.log.child(this.#logFields())

@@ -36,6 +36,8 @@ export interface Call {
   limit(cost: number): Promise<void>
   /** True where audit is on: lets hot paths skip building fields. */
   readonly audited: boolean
+  /** True if debug lines are written: lets hot paths skip building them. */
+  readonly debugEnabled: boolean
   /** Fields of the request that the later audit lines of this call carry. */
   auditRequest(fields: AuditFields): void
   /** Adds one audit line's fields (per item in batch calls); written only where audit is on. */

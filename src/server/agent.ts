@@ -95,6 +95,7 @@ export async function postStatus(deps: ServerDeps, request: api.PostStatusReques
       throw failure(call.log, 'INVALID_ARGUMENT', 'agent version is too long (max 255 characters)')
     }
     await orNotFound(call, 'failed to update agent', () => deps.store.nodes.setAgentVersion(id, version))
+    if (call.debugEnabled) call.log.debug('Agent status updated', { spiffe_id: id, agent_version: version })
   }
   call.audit({})
   return {}

@@ -67,7 +67,11 @@ export async function* attestAgent(
         selectors: normaliseSelectors(selectors),
       }),
   )
-  call.log.info('Agent attestation request completed', { agent_id: id, node_attestor_type: type })
+  call.log.info('Agent attestation request completed', {
+    agent_id: id,
+    node_attestor_type: type,
+    address: call.peer.via === 'local' ? undefined : call.peer.address,
+  })
   call.audit({})
   yield {
     result: {

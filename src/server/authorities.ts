@@ -6,6 +6,8 @@ import type { Log } from '../core/log.ts'
 import { issuingKeyId } from '../core/path-validation.ts'
 import type { KeyManager, UpstreamAuthority } from '../core/plugin.ts'
 import type { VerifySignature } from '../core/public-key.ts'
+import { rfc3339 } from '../core/rfc3339.ts'
+import { trustDomainId } from '../core/spiffe-id.ts'
 import type { Store } from '../core/store.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
 import type { DistinguishedName } from '../core/x509-name.ts'
@@ -275,6 +277,11 @@ export class Authorities {
       ...logFields(slot),
       ...(name === 'x509' ? { upstream_authority_id: slot.upstreamAuthorityId } : {}),
     })
+    if (name === 'x509')
+      this.#deps.log.debug('Successfully rotated X.509 CA', {
+        trust_domain_id: trustDomainId(this.#options.trustDomain),
+        ttl: slot.notAfter - epochSeconds(this.#deps.clock),
+      })
   }
 }
 
@@ -286,8 +293,8 @@ function dependsOn({ authority }: Slot<X509Ca>, keyIds: ReadonlySet<string>): bo
 function logFields(slot: Slot<unknown>) {
   return {
     slot: slot.letter,
-    issued_at: new Date(slot.issuedAt * 1000).toISOString(),
-    expiration: new Date(slot.notAfter * 1000).toISOString(),
+    issued_at: rfc3339(slot.issuedAt),
+    expiration: rfc3339(slot.notAfter),
     local_authority_id: slot.authorityId,
   }
 }

@@ -96,7 +96,7 @@ export class CaManager {
     const { store, keyManager, log } = deps
     const readAt = epochSeconds(deps.clock)
     const keysOf = keysOnce(keyManager)
-    const journal = await Journal.load(store.journals, keysOf, keyManager.shared !== undefined)
+    const journal = await Journal.load(store.journals, keysOf, keyManager.shared !== undefined, log)
     const manager = new CaManager(options, deps, journal)
     log.info('Journal loaded', {
       x509_cas: journal.entries('x509CAs').length,

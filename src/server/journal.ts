@@ -9,6 +9,7 @@ import type { EpochSeconds } from '../core/clock.ts'
 import { equalBytes, hex } from '../core/der.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Signer } from '../core/key-type.ts'
+import type { Log } from '../core/log.ts'
 import { subjectKeyId } from '../core/public-key.ts'
 import type { JournalRow, JournalStore } from '../core/store.ts'
 
@@ -32,12 +33,14 @@ export type JournalKind = keyof EntryOf
  */
 export class Journal {
   readonly #alwaysStored: boolean
+  readonly #log: Log
   #id: number
   #stored: Uint8Array
   #entries: Entries
 
-  private constructor(alwaysStored: boolean, id: number, stored: Uint8Array) {
+  private constructor(alwaysStored: boolean, log: Log, id: number, stored: Uint8Array) {
     this.#alwaysStored = alwaysStored
+    this.#log = log
     this.#id = id
     this.#stored = stored
     this.#entries = decode(stored)
@@ -52,9 +55,12 @@ export class Journal {
     store: JournalStore,
     keysOf: () => Promise<ReadonlyMap<string, Signer>>,
     shared: boolean,
+    log: Log,
   ): Promise<Journal> {
+    log.debug('Loading journal from datastore')
     const row = await ownRow(await store.list(), keysOf)
-    return new Journal(shared, row?.id ?? 0, row?.data ?? new Uint8Array(0))
+    if (!row) log.info('There is not a CA journal record that matches any of the local X509 authority IDs')
+    return new Journal(shared, log, row?.id ?? 0, row?.data ?? new Uint8Array(0))
   }
 
   /** Reads what other replicas wrote. @returns whether there was anything new */
@@ -103,9 +109,14 @@ export class Journal {
     // Without an X.509 authority nobody could tell whose row it is.
     if (owner) {
       const data = Entries.encode(entries).finish()
+      if (!this.found) this.#log.info('Creating a new CA journal entry')
       this.#id = await store.save({ id: this.#id, activeX509AuthorityId: owner.authorityId, data })
       this.#stored = data
-    }
+      this.#log.debug('Successfully stored CA journal entry in datastore', {
+        ca_journal_id: this.#id,
+        local_authority_id: owner.authorityId,
+      })
+    } else this.#log.debug("There is no active X.509 authority yet. Can't save CA journal in the datastore")
     this.#entries = entries
   }
 }

@@ -3,6 +3,7 @@ import { type Clock, type EpochSeconds, epochSeconds } from '../core/clock.ts'
 import type { KeyType, Signer } from '../core/key-type.ts'
 import type { Log } from '../core/log.ts'
 import { issuingKeyId } from '../core/path-validation.ts'
+import { rfc3339 } from '../core/rfc3339.ts'
 import type { SpiffeId } from '../core/spiffe-id.ts'
 import type { Ca } from './ca.ts'
 
@@ -58,10 +59,7 @@ export class ServerSvidRotation {
     if (current && !this.#tainted.has(current.rootKeyId) && now <= (current.notBefore + current.notAfter) / 2) return
     log.debug('Rotating server SVID')
     this.#current = await this.#make()
-    log.info('Server SVID rotated', {
-      spiffe_id: this.#deps.id,
-      expiration: new Date(this.#current.notAfter * 1000).toISOString(),
-    })
+    log.debug('Signed X509 SVID', { spiffe_id: this.#deps.id, expiration: rfc3339(this.#current.notAfter) })
     this.#deps.onRotated(this.#current)
   }
 

@@ -1,8 +1,10 @@
 import type * as api from '../../proto/spire/api/server/svid/v1.ts'
 import { type Csr, parseCsr, verifyCsrSignature } from '../core/csr.ts'
 import type { Entry } from '../core/entry.ts'
+import type { LogFields } from '../core/log.ts'
 import type { PublicKeyInfo } from '../core/public-key.ts'
-import { parseSpiffeId, requireWorkloadId, type SpiffeId } from '../core/spiffe-id.ts'
+import { rfc3339 } from '../core/rfc3339.ts'
+import { parseSpiffeId, requireWorkloadId, type SpiffeId, trustDomainId } from '../core/spiffe-id.ts'
 import { parseWitKey, witKeyOf } from '../core/wit-svid.ts'
 import { failure } from '../rpc/failure.ts'
 import type { Call } from '../rpc/method.ts'
@@ -34,6 +36,7 @@ export async function mintX509Svid(
   const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
     deps.ca.signWorkloadX509({ id, spki, ttlSeconds: request.ttl, dnsNames, subject }),
   )
+  if (call.debugEnabled) logX509(call, id, svid, { dns_name: dnsNames.join(',') })
   if (call.audited) call.audit({ spiffe_id: id, expires_at: svid.expiresAt, serial_num: svid.serialNumber })
   return { svid: x509ToWire(id, svid) }
 }
@@ -78,6 +81,7 @@ export async function batchNewX509Svid(
     const svid = await orInternal(call, 'failed to sign X509-SVID', () =>
       deps.ca.signWorkloadX509({ id, spki, ttlSeconds, dnsNames }),
     )
+    if (call.debugEnabled) logX509(call, id, svid, { entry_id: entry.id, revision_number: entry.revisionNumber })
     return x509ToWire(id, svid)
   })
   return { results: results.map(({ status, value }) => ({ status, svid: value })) }
@@ -132,6 +136,11 @@ export async function newDownstreamX509Ca(
   )
   const bundle = await orInternal(call, 'failed to fetch bundle', () => deps.bundle.get())
   if (bundle === undefined) throw failure(call.log, 'NOT_FOUND', 'bundle not found')
+  if (call.debugEnabled)
+    call.log.debug('Signed X509 CA SVID', {
+      spiffe_id: trustDomainId(deps.trustDomain),
+      expiration: rfc3339(ca.expiresAt),
+    })
   if (call.audited) call.audit({ expires_at: ca.expiresAt })
   return { caCertChain: [...ca.chain], x509Authorities: bundle.x509Authorities.map((authority) => authority.der) }
 }
@@ -191,7 +200,16 @@ async function signJwt(
   call: Call,
 ): Promise<IssuedJwt> {
   if (audience.length === 0) throw failure(call.log, 'INVALID_ARGUMENT', 'at least one audience is required')
-  return orInternal(call, 'failed to sign JWT-SVID', () => deps.ca.signJwt({ id, audience, ttlSeconds, includeJti }))
+  const svid = await orInternal(call, 'failed to sign JWT-SVID', () =>
+    deps.ca.signJwt({ id, audience, ttlSeconds, includeJti }),
+  )
+  if (call.debugEnabled)
+    call.log.debug('Server CA successfully signed JWT SVID', {
+      spiffe_id: id,
+      audience,
+      expiration: rfc3339(svid.expiresAt),
+    })
+  return svid
 }
 
 async function signWit(
@@ -203,7 +221,19 @@ async function signWit(
   call: Call,
 ): Promise<IssuedJwt> {
   const jwk = orInvalid(call, 'invalid signing algorithm or key type', () => witKeyOf(key, algorithm))
-  return orInternal(call, 'failed to sign WIT-SVID', () => deps.ca.signWit({ id, jwk, ttlSeconds }))
+  const svid = await orInternal(call, 'failed to sign WIT-SVID', () => deps.ca.signWit({ id, jwk, ttlSeconds }))
+  if (call.debugEnabled)
+    call.log.debug('Server CA successfully signed WIT-SVID', { spiffe_id: id, expiration: rfc3339(svid.expiresAt) })
+  return svid
+}
+
+function logX509(call: Call, id: SpiffeId, svid: IssuedX509, fields: LogFields): void {
+  call.log.debug('Signed X509 SVID', {
+    spiffe_id: id,
+    serial_num: svid.serialNumber,
+    expiration: rfc3339(svid.expiresAt),
+    ...fields,
+  })
 }
 
 function requireJwtEnabled(deps: ServerDeps, call: Call): void {

@@ -43,6 +43,8 @@ export async function openLibsqlStore(options: LibsqlOptions): Promise<Store> {
       if (file !== undefined) foldIn(opened, options.log)
     })
     await applyMigrations(driver, SQLITE_MIGRATIONS, options.log)
+    const [{ version }] = opened.prepare('SELECT sqlite_version() AS version').all() as [{ version: string }]
+    options.log.info('Connected to SQL database', { type: 'sqlite3', version, read_only: false })
     return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
     database?.close()

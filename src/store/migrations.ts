@@ -31,6 +31,7 @@ export async function applyMigrations(driver: SqlDriver, migrations: readonly Mi
   if (version > migrations.length) {
     throw new Error(`its schema version ${version} is newer than ${migrations.length}, the newest this program knows`)
   }
+  if (version === 0) log.info('Initializing new database')
   while (version < migrations.length) {
     const { name, statements } = migrations[version]!
     try {

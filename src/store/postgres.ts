@@ -42,6 +42,12 @@ export async function openPostgresStore(options: PostgresOptions): Promise<Store
     }
     driver = options.perCall ? perCallDriver(settings) : poolDriver(settings, options)
     await applyMigrations(driver, POSTGRES_MIGRATIONS, options.log)
+    const [row] = await driver.run({ sql: 'SHOW server_version', args: [] })
+    options.log.info('Connected to SQL database', {
+      type: 'postgres',
+      version: String(row!.server_version),
+      read_only: false,
+    })
     return createStore(driver, options.clock ?? systemClock, options.log)
   } catch (error) {
     await driver?.close()

@@ -1,8 +1,8 @@
 import { GetInfoRequest, GetInfoResponse } from '../../../proto/spire/agent/debug/v1.ts'
+import { rfc3339 } from '../../core/rfc3339.ts'
 import { agentAdminCommand } from '../api-command.ts'
 import { durationText } from '../flags.ts'
 import { chainText } from '../svid-chain.ts'
-import { rfc3339 } from '../time.ts'
 
 const GET_INFO = {
   path: '/spire.agent.debug.v1.Debug/GetInfo',

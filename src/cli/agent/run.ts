@@ -50,8 +50,8 @@ export const command = defineCommand({
     for (const sentence of options.withoutEffect) log.warn(sentence)
     // Workloads of all users must be able to reach the socket: its folder is made before the umask gets strict.
     const socketDirectory = dirname(resolve(options.socketPath))
-    log.info('Creating spire agent UDS directory', { dir: socketDirectory })
-    mkdirSync(socketDirectory, { recursive: true, mode: 0o755 })
+    if (mkdirSync(socketDirectory, { recursive: true, mode: 0o755 }) !== undefined)
+      log.info('Creating spire agent UDS directory', { dir: socketDirectory })
     warnIfShared(socketDirectory, 'socket', log)
     warnIfShared(resolve(options.dataDir), 'data', log)
     tightenUmask(log)
@@ -77,15 +77,19 @@ export async function runAgent(
   signal: AbortSignal,
 ): Promise<void> {
   const { trustDomain } = options
-  const pluginSet = new PluginSet('agent', options.plugins, async () => {
-    const { hostServices } = await import('../host-services.ts')
-    return { trustDomain, hostServices: hostServices([], {}, log), env: process.env, log }
-  })
+  const pluginSet = new PluginSet(
+    'agent',
+    options.plugins,
+    async () => {
+      const { hostServices } = await import('../host-services.ts')
+      return { trustDomain, hostServices: hostServices([], {}, log), env: process.env, log }
+    },
+    log,
+  )
   try {
     await serve(options, joinToken, pluginSet, log, signal)
   } finally {
     await pluginSet.close()
-    log.info('Catalog closed')
   }
 }
 
@@ -154,6 +158,8 @@ async function serve(
   const closeApi = servesWorkloads
     ? await serveWorkloads(options, agent, plugins.workloadAttestors, log, verify)
     : async () => {}
+  const healthLog = log.child({ subsystem_name: 'health' })
+  healthLog.debug('Initializing health checkers')
   const closeHealth = options.healthChecks.enabled
     ? await serveHealth(
         options.healthChecks,
@@ -170,14 +176,14 @@ async function serve(
           },
           ...pluginHealthChecks(pluginSet),
         ],
-        log,
+        healthLog,
       )
     : async () => {}
   try {
     await running
   } finally {
     stop.abort()
-    log.info('Stopping agent APIs', { subsystem_name: 'endpoints' })
+    healthLog.debug('Finishing health checker')
     await Promise.all([closeApi(), closeHealth(), feed])
   }
 }

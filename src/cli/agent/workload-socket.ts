@@ -127,14 +127,13 @@ export async function serveWorkloads(
       }
     },
   })
-  endpointLog.info('Starting agent APIs', {
-    address: listener.address,
-    apis: [...(options.disableWorkloadApi ? [] : ['Workload API']), ...(options.disableSdsApi ? [] : ['SDS'])].join(
-      ', ',
-    ),
-    network: 'unix',
-  })
+  const apis = [
+    ...(options.disableWorkloadApi ? [] : ['Workload API']),
+    ...(options.disableSdsApi ? [] : ['SDS']),
+  ].join(', ')
+  endpointLog.info('Starting agent APIs', { address: listener.address, apis, network: 'unix' })
   return async () => {
+    endpointLog.info('Stopping agent APIs', { apis })
     await listener.close()
     await server.close(STOP_GRACE_MS)
     clearInterval(sums)

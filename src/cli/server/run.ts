@@ -37,6 +37,7 @@ import {
   tightenUmask,
   warnIfShared,
 } from '../process-setup.ts'
+import { VERSION } from '../version.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import type { PluginServices } from './plugin-services.ts'
@@ -47,6 +48,12 @@ const MAX_CONNECTION_AGE_MS = 3 * 60_000
 /** Open at once of one identity or one network of strangers, and of all: a thousand agents behind one address attest in one call each. */
 const CALLS = { perHolder: 4_096, inAll: 16_384 }
 const STOP_GRACE_MS = 10_000
+const UPSTREAM_PLUGIN = {
+  external: false,
+  plugin_name: 'spire',
+  plugin_type: 'UpstreamAuthority',
+  subsystem_name: 'built-in_plugin.spire',
+}
 
 export const command = defineCommand({
   name: 'run',
@@ -92,20 +99,30 @@ async function requireAddress({ bindAddress, bindPort }: ServerOptions): Promise
 export async function runServer(options: ServerOptions, processLog: ProcessLog, signal: AbortSignal): Promise<void> {
   const { trustDomain } = options
   const { log } = processLog
-  log.info('Configured', { trust_domain_id: trustDomain, data_dir: options.dataDir, admin_ids: options.adminIds })
-  const lent: PluginServices = {}
-  const pluginSet = new PluginSet('server', options.plugins, async () => {
-    const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
-      import('../host-services.ts'),
-      import('./plugin-services.ts'),
-    ])
-    return { trustDomain, hostServices: hostServices(SERVER_PLUGIN_METHODS, lent, log), env: process.env, log }
+  log.info('Configured', {
+    trust_domain_id: trustDomain,
+    data_dir: options.dataDir,
+    admin_ids: options.adminIds,
+    launch_log_level: processLog.launchLevel,
+    version: VERSION,
   })
+  const lent: PluginServices = {}
+  const pluginSet = new PluginSet(
+    'server',
+    options.plugins,
+    async () => {
+      const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
+        import('../host-services.ts'),
+        import('./plugin-services.ts'),
+      ])
+      return { trustDomain, hostServices: hostServices(SERVER_PLUGIN_METHODS, lent, log), env: process.env, log }
+    },
+    log,
+  )
   try {
     await serve(options, processLog, pluginSet, lent, signal)
   } finally {
     await pluginSet.close()
-    log.info('Catalog closed')
   }
 }
 
@@ -141,7 +158,7 @@ async function serve(
     wait: pause,
     connectUpstream: async (config) => {
       const { connectUpstream } = await import('./upstream-server.ts')
-      return connectUpstream({ ...config, clock, verify, log, signal })
+      return connectUpstream({ ...config, clock, verify, log: log.child(UPSTREAM_PLUGIN), signal })
     },
   })
   const { store, upstream } = plugins
@@ -187,7 +204,9 @@ async function serve(
   onReload(() => pluginSet.reconfigure(), signal)
 
   // Listeners: what the network is offered, and all of it on the admin socket.
+  log.info('Logger service configured', { launch_log_level: processLog.launchLevel })
   const endpointLog = log.child({ subsystem_name: 'endpoints' })
+  endpointLog.debug('Initializing API endpoints')
   const tcp = serveGrpc({
     service: server.service,
     log: endpointLog,
@@ -210,13 +229,18 @@ async function serve(
     mode: 0o770,
     onConnection: (socket) => admin.accept(socket, { via: 'local' }),
   })
-  endpointLog.info('Starting Server APIs', { address: tlsListener.address, network: 'tcp' })
-  endpointLog.info('Starting Server APIs', { address: unixListener.address, network: 'unix' })
+  const offered = [
+    { address: tlsListener.address, network: 'tcp' },
+    { address: unixListener.address, network: 'unix' },
+  ]
+  for (const fields of offered) endpointLog.info('Starting Server APIs', fields)
+  const healthLog = log.child({ subsystem_name: 'health' })
+  healthLog.debug('Initializing health checkers')
   const stopHealth = options.healthChecks.enabled
     ? await serveHealth(
         options.healthChecks,
         [...serverHealthChecks(server, generateSigner), ...pluginHealthChecks(pluginSet)],
-        log,
+        healthLog,
       )
     : async () => {}
 
@@ -245,19 +269,37 @@ async function serve(
   }
   const looks = [...(plugins.keyManager.shared ? [look] : []), ...(shared ? [follow] : [])]
   runPeriodically([...server.tasks, ...looks, ...idleMemoryTasks()], signal, log)
+  endpointLog.info('Building in-memory entry cache')
   // It gives up when the process ends.
-  entryIndex.read().catch(() => {})
+  entryIndex.read().then(
+    () => endpointLog.info('Completed building in-memory entry cache'),
+    () => {},
+  )
   const following = followUpstream(server.manager, signal, log.child({ subsystem_name: 'ca_manager' }))
 
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve()
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
-  log.info('Stopping Server APIs', { subsystem_name: 'endpoints' })
+  log.debug('Stopping SVID rotator', { subsystem_name: 'svid_rotator' })
+  healthLog.debug('Finishing health checker')
+  for (const fields of offered) {
+    endpointLog.info('Stopping Server APIs', fields)
+    endpointLog.info('Attempting graceful stop', fields)
+  }
   await Promise.all([tlsListener.close(), unixListener.close(), stopHealth(), stopHttp()])
+  const stoppingSince = performance.now()
   await Promise.all([tcp.close(STOP_GRACE_MS), admin.close(STOP_GRACE_MS), following])
+  const inTime = performance.now() - stoppingSince < STOP_GRACE_MS
+  for (const fields of offered) {
+    if (inTime) endpointLog.info('Graceful stop successful', fields)
+    endpointLog.info('Server APIs have stopped', fields)
+  }
   await upstream?.close?.()
+  const storeLog = log.child({ subsystem_name: 'catalog' })
+  storeLog.debug('Closing DataStore')
   await store.close()
+  storeLog.info('DataStore closed')
 }
 
 function tlsIdentity(svid: ServerSvid): TlsIdentity {

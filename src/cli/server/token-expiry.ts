@@ -1,6 +1,6 @@
 import { fromBase64Url } from '../../core/base64.ts'
+import { rfc3339 } from '../../core/rfc3339.ts'
 import type { CommandContext } from '../command.ts'
-import { rfc3339 } from '../time.ts'
 
 /** Says so where a token ends before it was asked to. @param ttl seconds */
 export function warnOfLifetime(

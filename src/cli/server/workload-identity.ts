@@ -19,7 +19,8 @@ export async function followWorkloadApi(
   signal: AbortSignal,
 ): Promise<void> {
   const channel = await connect({ target: `unix://${socket}` })
-  let complained = false
+  let complaint: string | undefined
+  log.debug('Watching X.509 contexts')
   while (!signal.aborted) {
     try {
       const call = { metadata: WORKLOAD_HEADER, signal }
@@ -29,13 +30,15 @@ export async function followWorkloadApi(
         const roots = parseCertificates(svid.bundle).map(({ der }) => der)
         const chain = parseCertificates(svid.x509Svid).map(({ der }) => der)
         take.identity({ chain, privateKey: svid.x509SvidKey, roots })
-        complained = false
+        complaint = undefined
       }
     } catch (error) {
-      take.failure(`unable to get an X509-SVID from the Workload API at ${socket}: ${errorMessage(error)}`)
-      if (!signal.aborted && !complained) {
-        log.warn('Waiting for an X509-SVID from the Workload API', { path: socket, error: errorMessage(error) })
-        complained = true
+      const reason = errorMessage(error)
+      take.failure(`unable to get an X509-SVID from the Workload API at ${socket}: ${reason}`)
+      // Said again when the reason is another one.
+      if (!signal.aborted && complaint !== reason) {
+        log.warn('Waiting for an X509-SVID from the Workload API', { path: socket, error: reason })
+        complaint = reason
       }
     }
     await pause(RETRY_MS, signal)

@@ -61,6 +61,7 @@ const declaration: PluginDeclaration<'DataStore'> = {
 export default declaration
 
 async function open(config: DataStoreConfig, env: ServerHost['env'], log: Log): Promise<Store> {
+  log.info('Opening SQL database', { db_type: config.type })
   if (config.type === 'postgres') {
     const { openPostgresStore } = await import('../../store/postgres.ts')
     return openPostgresStore({ ...config, readFile: (path) => readFileSync(path, 'utf8'), log })

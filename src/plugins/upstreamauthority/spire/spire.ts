@@ -138,6 +138,7 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
 
   async function listen(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      let opened = false
       try {
         const calls = {
           watch: (until: AbortSignal) => server.serverStream(WATCH, {}, { signal: until }),
@@ -145,14 +146,19 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
             server.unary(POLL, request, { timeoutMs: POLL_TIMEOUT_MS, signal: until }),
         }
         const feed = changeFeed(calls, { pollOnly: server.pollOnly, wait, signal })
-        for await (const change of feed) if (change.bundle) lookNow()
+        for await (const change of feed) {
+          opened = true
+          if (change.bundle) lookNow()
+        }
       } catch (error) {
         // A SPIRE server does not know this call: then polling is all there is, until it is another server.
         if (error instanceof StatusError && error.code === 'UNIMPLEMENTED') {
           await wait(ABSENT_FEED_MS, signal)
           continue
         }
-        if (!signal.aborted) log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
+        // Connections end of age. Whether the server is away the next try tells.
+        const aged = opened && error instanceof StatusError && error.code === 'UNAVAILABLE'
+        if (!signal.aborted && !aged) log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
       }
       await wait(pollIntervalMs, signal)
     }
