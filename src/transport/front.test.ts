@@ -21,6 +21,8 @@ const plain: FrontOptions = { name: 'plain', carrier: 'rfc9440', secret: SECRET 
 const aws: FrontOptions = { name: 'aws', carrier: 'aws_alb_passthrough', addresses: ['10.0.0.0/8'] }
 const awsVerify: FrontOptions = { name: 'aws', carrier: 'aws_alb_verify', addresses: ['10.0.0.0/8'] }
 const cloudflare: FrontOptions = { name: 'cf', carrier: 'cloudflare', secret: SECRET }
+const here: FrontOptions = { ...plain, addresses: ['127.0.0.1'] }
+const ownHeader: FrontOptions = { ...plain, secretHeader: 'x-proof' }
 const platform: FrontOptions = { name: 'worker', carrier: 'cloudflare' }
 
 async function look(
@@ -57,10 +59,21 @@ test.each<[string, FrontOptions, Record<string, string>, string, TlsClientAuth |
     3,
   ],
   ['a load balancer of AWS', aws, { 'x-amzn-mtls-clientcert': pem + pem }, '10.1.2.3', undefined, 2],
+  ['one with a chain of eight', aws, { 'x-amzn-mtls-clientcert': pem.repeat(8) }, '10.1.2.3', undefined, 8],
   ['one that verifies by itself', awsVerify, { 'x-amzn-mtls-clientcert-leaf': pem }, '::ffff:10.1.2.3', undefined, 1],
   ['Cloudflare', cloudflare, { ...secret, ...good, 'client-cert': leaf }, '', undefined, 1],
   ['Cloudflare around a Worker', platform, {}, '', fromPlatform(), 1],
   ['Cloudflare with a chain', platform, {}, '', fromPlatform({ certChainRFC9440: leaf }), 2],
+  ['Cloudflare that says nothing of a chain', platform, {}, '', fromPlatform({ certChainRFC9440: undefined }), 1],
+  ['a front on this machine with a secret', here, { ...secret, 'client-cert': leaf }, '127.0.0.1', undefined, 1],
+  [
+    'a front whose secret has a header of its own',
+    ownHeader,
+    { 'x-proof': SECRET, 'client-cert': leaf },
+    '',
+    undefined,
+    1,
+  ],
 ])('%s vouches for certificates', async (_, front, headers, address, tls, count) => {
   const { chain, arrival } = await look(front, headers, address, tls)
   expect(chain).toHaveLength(count)
@@ -73,6 +86,9 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
   ['without certificate', aws, {}, '10.1.2.3', undefined],
   ['without certificate', platform, {}, '', fromPlatform({ certPresented: '0' })],
   ['of no front', undefined, {}, '192.0.2.1', undefined],
+  ['of no platform where one is configured', platform, {}, '192.0.2.1', undefined],
+  ['with a secret where fronts are known by their addresses', aws, { 'turret-front-secret': 'x' }, '', undefined],
+  ['with a secret in another header than that of its front', ownHeader, secret, '', undefined],
   ['of a Worker where nobody configured one', undefined, {}, '192.0.2.1', fromPlatform()],
 ])('a request %s is nobody’s', async (_, front, headers, address, tls) => {
   expect((await look(front, headers, address, tls)).chain).toBeUndefined()
@@ -87,6 +103,16 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
   ['another secret', plain, { 'turret-front-secret': 'x'.repeat(32), 'client-cert': leaf }, '', undefined, 'no front'],
   ['a part of the secret', plain, { 'turret-front-secret': SECRET.slice(1) }, '', undefined, 'no front'],
   ['more than the secret', plain, { 'turret-front-secret': `${SECRET}s` }, '', undefined, 'no front'],
+  ['another secret in the header of its front', ownHeader, { 'x-proof': 'x'.repeat(32) }, '', undefined, 'no front'],
+  [
+    'a certificate with the secret in another header',
+    ownHeader,
+    { ...secret, 'client-cert': leaf },
+    '',
+    undefined,
+    STRANGER,
+  ],
+  ['a certificate where no platform is', platform, { 'client-cert': leaf }, '', undefined, STRANGER],
   ['PEM from another address', aws, { 'x-amzn-mtls-clientcert': pem }, '11.0.0.1', undefined, STRANGER],
   ['PEM from nowhere', aws, { 'x-amzn-mtls-clientcert': pem }, '', undefined, STRANGER],
   [
@@ -127,6 +153,14 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
   ],
   ['what Cloudflare says nothing of', cloudflare, { ...secret, 'client-cert': leaf }, '', undefined, 'did not find'],
   [
+    'what Cloudflare does not say to be good still',
+    cloudflare,
+    { ...secret, 'cf-cert-verified': 'true', 'client-cert': leaf },
+    '',
+    undefined,
+    'revoked',
+  ],
+  [
     'what Cloudflare says twice',
     cloudflare,
     { ...secret, ...good, 'cf-cert-verified': 'true, true', 'client-cert': leaf },
@@ -160,10 +194,21 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
     fromPlatform({ certRFC9440: '', certRFC9440TooLarge: true }),
     'too long',
   ],
+  ['a chain that was', platform, {}, '', fromPlatform({ certChainRFC9440TooLarge: true }), 'too long'],
+  ['a leaf that is not there', platform, {}, '', fromPlatform({ certRFC9440: undefined }), 'too long'],
   ['a leaf twice', plain, { ...secret, 'client-cert': `${leaf}, ${leaf}` }, '', undefined, 'malformed'],
   ['no base64', plain, { ...secret, 'client-cert': ':*:' }, '', undefined, 'malformed'],
   ['more than 10 KiB', plain, { ...secret, 'client-cert': `:${'A'.repeat(10_240)}:` }, '', undefined, 'too long'],
   ['more than 10 KiB of PEM', aws, { 'x-amzn-mtls-clientcert': 'A'.repeat(10_241) }, '10.0.0.1', undefined, 'too long'],
+  [
+    '10 KiB of what is no PEM',
+    aws,
+    { 'x-amzn-mtls-clientcert': 'A'.repeat(10_240) },
+    '10.0.0.1',
+    undefined,
+    'malformed',
+  ],
+  ['nine certificates in PEM', aws, { 'x-amzn-mtls-clientcert': pem.repeat(9) }, '10.0.0.1', undefined, 'malformed'],
   [
     'nine certificates',
     plain,
@@ -195,6 +240,26 @@ test('a front says from where the client is, the last of those that are named', 
   expect(await from(secret)).toBe('10.0.0.1')
   expect(await from({ 'x-forwarded-for': '198.51.100.2' })).toBe('10.0.0.1')
   expect(await rejection(from({ ...secret, 'x-forwarded-for': '198.51.100.2, x' }))).toMatch(/^UNAUTHENTICATED/)
+})
+
+test('a front that is known by its address alone may be on this machine if it vouches for addresses only', async () => {
+  const front: FrontOptions = {
+    name: 'sidecar',
+    carrier: 'none',
+    addresses: ['127.0.0.1'],
+    addressHeader: 'x-forwarded-for',
+  }
+  const told = { 'x-forwarded-for': '198.51.100.2' }
+  expect((await look(front, told, '127.0.0.1')).arrival.address).toBe('198.51.100.2')
+  expect((await look(front, told, '192.0.2.1')).arrival.address).toBe('192.0.2.1')
+  expect(await rejection(look(front, { 'client-cert': leaf }, '127.0.0.1'))).toContain(STRANGER)
+})
+
+test('where no platform is nobody speaks for it', async () => {
+  const front: FrontOptions = { ...platform, addressHeader: 'cf-connecting-ip' }
+  const told = { 'cf-connecting-ip': '198.51.100.2' }
+  expect((await look(front, told, '192.0.2.1')).arrival).toEqual({ address: '192.0.2.1', front: undefined })
+  expect((await look(front, told, '192.0.2.1', fromPlatform())).arrival.address).toBe('198.51.100.2')
 })
 
 test.each<[FrontOptions, string]>([
