@@ -172,11 +172,12 @@ async function fetchJwtSvid(api: WorkloadApi, request: JWTSVIDRequest, call: Cal
 
 const RESYNC_PATIENCE_MS = 5_000
 
-/** Waits for work, but no longer than that. */
+/** Waits for work, but no longer than that, and no longer than the caller. */
 function inTime(work: Promise<void>, patienceMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, patienceMs)
     signal.addEventListener('abort', () => resolve(), { once: true })
+    if (signal.aborted) resolve()
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
