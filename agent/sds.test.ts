@@ -5,7 +5,7 @@ import type { DiscoveryRequest, DiscoveryResponse } from '../proto/envoy/service
 import type { Bundle } from '../src/core/bundle.ts'
 import { parseCertificate } from '../src/core/certificate.ts'
 import { countedLog } from '../src/core/counted-log.ts'
-import { silentLog } from '../src/core/log.ts'
+import { type Log, silentLog } from '../src/core/log.ts'
 import { decodePem } from '../src/core/pem.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName, type TrustDomain } from '../src/core/trust-domain.ts'
@@ -54,6 +54,9 @@ const bundleOf = (trustDomain: TrustDomain, ...roots: readonly Uint8Array[]): Bu
 const BUNDLES = [bundleOf(TD, ROOT.der), bundleOf(OTHER, OTHER_ROOT.der)]
 
 function setUp(entries: readonly AgentEntry[], options: Partial<SdsApi['sds']> = {}) {
+  const lines: string[] = []
+  const say = (message: string) => void lines.push(message)
+  const log: Log = { ...silentLog, warn: say, error: say }
   const cache = new SvidCache({
     trustDomain: TD,
     maxSize: 100,
@@ -85,8 +88,8 @@ function setUp(entries: readonly AgentEntry[], options: Partial<SdsApi['sds']> =
   const api: SdsApi = {
     cache,
     attest: async () => ['unix:uid:1'],
-    log: silentLog,
-    refusals: countedLog(silentLog, { clock: { nowMs: () => START * 1000 } }),
+    log,
+    refusals: countedLog(log, { clock: { nowMs: () => START * 1000 } }),
     sds: {
       defaultSvidName: 'default',
       defaultBundleName: 'ROOTCA',
@@ -95,7 +98,7 @@ function setUp(entries: readonly AgentEntry[], options: Partial<SdsApi['sds']> =
       ...options,
     },
   }
-  return { api, apply, sign }
+  return { api, apply, sign, lines }
 }
 
 const request = (resourceNames: readonly string[], changes: Partial<DiscoveryRequest> = {}): DiscoveryRequest => ({
@@ -184,7 +187,7 @@ test.each<[string[], string[]]>([
   const { api } = setUp([WEB, API])
   const response = await fetch(api, names)
   expect(shown(response)).toEqual(expected)
-  expect(response).toMatchObject({ typeUrl: TYPE_URL, versionInfo: '', nonce: '' })
+  expect(response).toMatchObject({ typeUrl: TYPE_URL, versionInfo: '', nonce: '', canary: false })
 })
 
 function shownAll(): string[] {
@@ -219,6 +222,21 @@ test('an error repeats only some of many names', async () => {
     Array.from({ length: 50_000 }, (_, index) => `${'x'.repeat(1000)}${index}`),
   ).catch((thrown: Error) => thrown)
   expect((error as Error).message.length).toBeLessThan(16_384)
+  const left = async (count: number) => {
+    const names = Array.from({ length: count }, (_, index) => `n${10 + index}`)
+    const thrown = await fetch(api, names).catch((caught: Error) => caught)
+    return /\[(.*)\]/.exec((thrown as Error).message)![1]!.split(' ')
+  }
+  expect(await left(20)).toHaveLength(20)
+  expect((await left(20)).at(-1)).toBe('"n29"')
+  expect((await left(21)).slice(19)).toEqual(['"n29"', '...'])
+})
+
+test('all bundles come in the order of their trust domains', async () => {
+  const first = parseTrustDomainName('a.org')
+  const { api, apply } = setUp([WEB])
+  apply([...BUNDLES, bundleOf(first, OTHER_ROOT.der)], entry('a', 'web', { federatesWith: [OTHER, first] }))
+  expect(shown(await fetch(api, ['ALL']))).toEqual(['ALL: a.org other, example.org root, other.org other'])
 })
 
 test('who has no identity gets the bundle alone, and no other trust domain', async () => {
@@ -243,6 +261,7 @@ test.each<[string, Node | undefined, Partial<SdsApi['sds']>, string[]]>([
   ['Envoy 1.17', version(1, 17), {}, ROOTS],
   ['Envoy 1.18', version(1, 18), {}, VALIDATOR],
   ['Envoy 2.0', version(2, 0), {}, VALIDATOR],
+  ['Envoy 0.40', version(0, 40), {}, ROOTS],
   ['the configuration without validator', version(1, 40), { disableSpiffeCertValidation: true }, ROOTS],
   ['metadata that say so', metadata(true), {}, ROOTS],
   ['metadata as text', metadata('T'), {}, ROOTS],
@@ -263,7 +282,7 @@ test('all bundles at once need the validator', async () => {
 })
 
 /** A stream that the test drives: one request in, responses out. */
-function open(api: SdsApi) {
+function open(api: SdsApi, peer: object = { via: 'local' }) {
   const stop = new AbortController()
   const waiting: ((step: IteratorResult<DiscoveryRequest>) => void)[] = []
   const queued: IteratorResult<DiscoveryRequest>[] = []
@@ -272,11 +291,16 @@ function open(api: SdsApi) {
     if (take) take(step)
     else queued.push(step)
   }
+  let breakOff: (error: Error) => void = () => {}
   const requests: AsyncIterable<DiscoveryRequest> = {
     [Symbol.asyncIterator]: () => ({
       next: () => {
         const step = queued.shift()
-        return step ? Promise.resolve(step) : new Promise((resolve) => waiting.push(resolve))
+        if (step) return Promise.resolve(step)
+        return new Promise((resolve, reject) => {
+          waiting.push(resolve)
+          breakOff = reject
+        })
       },
     }),
   }
@@ -285,7 +309,8 @@ function open(api: SdsApi) {
   let failure: unknown
   const done = (async () => {
     try {
-      for await (const response of handle(api, requests, { ...CALL, signal: stop.signal })) responses.push(response)
+      for await (const response of handle(api, requests, { ...CALL, peer, signal: stop.signal }))
+        responses.push(response)
     } catch (error) {
       failure = error
     }
@@ -293,6 +318,8 @@ function open(api: SdsApi) {
   return {
     responses,
     send: (value: DiscoveryRequest) => push({ value, done: false }),
+    breakOff: (error: Error) => breakOff(error),
+    abort: () => stop.abort(),
     failure: async () => {
       await done
       return failure
@@ -305,6 +332,7 @@ function open(api: SdsApi) {
   }
 }
 
+const settle = () => new Promise<void>((resolve) => setTimeout(resolve))
 const count = async (stream: ReturnType<typeof open>, wanted: number) => {
   await expect.poll(() => stream.responses.length).toBe(wanted)
   return stream.responses.at(-1)!
@@ -337,6 +365,8 @@ test('a stream answers the first request, other names, and changes; it ignores w
 
   // What others get is none of its business.
   sign(API, 9)
+  await settle()
+  expect(stream.responses).toHaveLength(3)
   stream.send(ack(third, ['default', 'ROOTCA']))
   sign(WEB, 8)
   expect(shown(await count(stream, 4))).toEqual(['ROOTCA: example.org root', 'default: certificate 8'])
@@ -378,4 +408,123 @@ test('who cannot be attested gets nothing, and deltas are not served', async () 
     code: 'UNIMPLEMENTED',
     message: 'Method is not implemented',
   })
+})
+
+test('a stream answers when other names are asked for, as many or fewer', async () => {
+  const { api } = setUp([WEB, API])
+  const stream = open(api)
+  const ask = async (...names: string[]) => {
+    const last = stream.responses.at(-1)
+    stream.send(request(names, { versionInfo: last?.versionInfo ?? '', responseNonce: last?.nonce ?? '' }))
+    await settle()
+    return stream.responses.slice(stream.responses.indexOf(last!) + 1).flatMap(shown)
+  }
+  await settle()
+  expect(await ask('default')).toEqual(['default: certificate 1'])
+  expect(await ask('ROOTCA')).toEqual(['ROOTCA: example.org root'])
+  expect(await ask('default', 'ROOTCA')).toEqual(['ROOTCA: example.org root', 'default: certificate 1'])
+  expect(await ask('ROOTCA', 'default')).toEqual([])
+  expect(await ask('ROOTCA', 'spiffe://example.org/api')).toHaveLength(2)
+  expect(await ask('ROOTCA')).toEqual(['ROOTCA: example.org root'])
+  expect(stream.responses.every(({ canary, typeUrl }) => !canary && typeUrl === TYPE_URL)).toBe(true)
+  await stream.end()
+})
+
+test('who asks for everything is told of what is new, and of what is gone', async () => {
+  const { api, apply, sign } = setUp([WEB])
+  const stream = open(api)
+  stream.send(request([]))
+  await count(stream, 1)
+  apply(BUNDLES, WEB, API)
+  sign(API, 2)
+  expect(shown(await count(stream, 2))).toEqual(shownAll())
+  apply(BUNDLES, WEB)
+  expect(shown(await count(stream, 3))).toEqual(shownAll().slice(0, 3))
+  await stream.end()
+})
+
+test('the log says what an Envoy refused, went back from, or confirmed too late, and nothing of what is well', async () => {
+  const { api, lines } = setUp([WEB])
+  const counted: unknown[] = []
+  const caller = { via: 'local', process: { pid: 1, uid: 7, gid: 7 } }
+  const of: typeof api.refusals.of = (fields) => {
+    counted.push(fields)
+    return api.refusals.of(fields)
+  }
+  const stream = open({ ...api, refusals: { ...api.refusals, of } }, caller)
+  stream.send(request(['default']))
+  const { versionInfo, nonce } = await count(stream, 1)
+  stream.send(request(['default'], { versionInfo, responseNonce: nonce }))
+  await settle()
+  expect(lines).toEqual([])
+  stream.send(request(['default'], { versionInfo, responseNonce: 'ffffffff' }))
+  await settle()
+  expect(lines.splice(0)).toEqual(['Received unexpected nonce; ignoring request'])
+  stream.send(
+    request(['default'], {
+      versionInfo: '0',
+      responseNonce: nonce,
+      errorDetail: { code: 3, message: 'no', details: [] },
+    }),
+  )
+  await settle()
+  expect(lines.splice(0)).toEqual([
+    'Envoy reported errors applying secrets',
+    'Client rejected expected version and rolled back',
+  ])
+  await stream.end()
+  expect(counted).toEqual([{ caller_uid: 7 }])
+})
+
+test('nothing is left of a stream that ended, whoever ended it', async () => {
+  const signals: AbortSignal[] = []
+  const start = async () => {
+    const { api, lines, apply } = setUp([WEB])
+    const subscribe = api.cache.subscribe.bind(api.cache)
+    api.cache.subscribe = (selectors, signal) => {
+      signals.push(signal)
+      return subscribe(selectors, signal)
+    }
+    const stream = open(api)
+    stream.send(request(['default']))
+    await count(stream, 1)
+    return { stream, lines, apply }
+  }
+  const ended = await start()
+  await ended.stream.end()
+  const left = await start()
+  left.stream.abort()
+  expect(await left.stream.failure()).toBeUndefined()
+  // What the client sent last breaks off after the stream has.
+  left.stream.breakOff(new Error('reset'))
+  await settle()
+  const broken = await start()
+  broken.stream.breakOff(new Error('reset'))
+  expect(await broken.stream.failure()).toMatchObject({ message: 'reset' })
+  expect(broken.lines).toEqual(['Error building stream secrets response'])
+  const leaving = await start()
+  leaving.stream.abort()
+  leaving.stream.breakOff(new Error('reset'))
+  await leaving.stream.failure()
+  expect([...ended.lines, ...left.lines, ...leaving.lines]).toEqual([])
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true, true])
+})
+
+test.each([0, 1])('an update that fails after a stream has ended harms nobody, after %i others', async (updates) => {
+  const { api } = setUp([WEB])
+  const current = api.cache.current(['unix:uid:1'])
+  let fail: (error: Error) => void = () => {}
+  api.cache.subscribe = async function* () {
+    for (let index = 0; index < updates; index += 1) yield current
+    await new Promise((_, reject) => {
+      fail = reject
+    })
+  }
+  const stream = open(api)
+  stream.send(request(['default']))
+  if (updates > 0) await count(stream, updates)
+  await stream.end()
+  // Vitest fails on what nobody catches.
+  fail(new Error('the cache is gone'))
+  await settle()
 })

@@ -218,6 +218,7 @@ test('the log names selectors of who gets nothing only as it is told to, and not
   expect(JSON.parse(lines[0]!.slice('No identity issued '.length))).toEqual({
     registered: false,
     pid: process.pid + 1,
+    service: 'WorkloadAPI',
     method: 'FetchJWTSVID',
     selectors: 'k8s:ns,unix:gid:3,unix:uid:2',
   })
