@@ -23,7 +23,7 @@ export const REGISTRY: { readonly [K in Kind]: Readonly<Record<string, Load<K>>>
     spire: () => import('./upstreamauthority/spire/plugin.ts'),
   },
   WorkloadAttestor: {
-    unix: () => import('./workloadattestor/unix.ts'),
+    unix: () => import('./workloadattestor/unix/plugin.ts'),
   },
   Notifier: {},
   BundlePublisher: {},

@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto'
-import { closeSync, constants, createReadStream, openSync, readFileSync, readSync, statSync } from 'node:fs'
-import { open, readlink } from 'node:fs/promises'
-import { errorMessage, StatusError } from '../../core/error.ts'
-import type { PeerProcess, WorkloadAttestor } from '../../core/plugin.ts'
-import { half, type PluginDeclaration } from '../plugin.ts'
-import { textOf } from '../plugin-data.ts'
+import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
+import { errorMessage, StatusError } from '../../../core/error.ts'
+import type { PeerProcess, WorkloadAttestor } from '../../../core/plugin.ts'
+import { half, type PluginDeclaration } from '../../plugin.ts'
+import { textOf } from '../../plugin-data.ts'
+import { Executables } from './executable.ts'
 
 export interface UnixOptions {
   /** Also report the executable's path and SHA-256. Default false. */
@@ -27,6 +26,7 @@ export function unixAttestor(options: UnixOptions = {}): WorkloadAttestor {
   const users = new NameTable(options.passwdPath ?? '/etc/passwd')
   const groups = new NameTable(options.groupPath ?? '/etc/group')
   const sizeLimit = options.workloadSizeLimitBytes ?? 0
+  const executables = new Executables()
 
   async function attest(peer: PeerProcess, signal: AbortSignal): Promise<readonly string[]> {
     const status = readStatus(proc, peer.pid)
@@ -45,7 +45,7 @@ export function unixAttestor(options: UnixOptions = {}): WorkloadAttestor {
       if (name !== undefined) values.push(`supplementary_group:${name}`)
     }
     if (options.discoverWorkloadPath) {
-      const { path, digest } = await executableOf(`${proc}/${peer.pid}/exe`, sizeLimit, signal)
+      const { path, digest } = await executables.identify(`${proc}/${peer.pid}/exe`, sizeLimit, signal)
       values.push(`path:${path}`)
       if (digest !== undefined) values.push(`sha256:${digest}`)
     }
@@ -89,33 +89,6 @@ function readShort(path: string): string {
     return buffer.toString('latin1', 0, readSync(file, buffer, 0, buffer.length, 0))
   } finally {
     closeSync(file)
-  }
-}
-
-/** Path and hash of the running program, both of the one file that is opened: the process may run another one a moment later. */
-async function executableOf(
-  link: string,
-  sizeLimit: number,
-  signal: AbortSignal,
-): Promise<{ readonly path: string; readonly digest: string | undefined }> {
-  const failed = (what: string) => (error: unknown) => {
-    throw new StatusError('INTERNAL', `${what}: ${errorMessage(error)}`, { cause: error })
-  }
-  if (sizeLimit < 0) return { path: await readlink(link).catch(failed('path')), digest: undefined }
-  // The link names the running file even if its path was replaced meanwhile.
-  const file = await open(link, constants.O_RDONLY).catch(failed('SHA256 digest'))
-  try {
-    const path = await readlink(`/proc/self/fd/${file.fd}`).catch(failed('path'))
-    const { size } = await file.stat()
-    if (sizeLimit > 0 && size > sizeLimit) {
-      throw new StatusError('INTERNAL', `SHA256 digest: workload ${path} exceeds size limit (${size} > ${sizeLimit})`)
-    }
-    const hash = createHash('sha256')
-    for await (const chunk of createReadStream('', { fd: file.fd, autoClose: false, start: 0, signal }))
-      hash.update(chunk)
-    return { path, digest: hash.digest('hex') }
-  } finally {
-    await file.close()
   }
 }
 

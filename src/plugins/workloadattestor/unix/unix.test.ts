@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, symlinkSync, writeF
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { unixAttestor } from './unix.ts'
+import { unixAttestor } from './plugin.ts'
 
 const never = new AbortController().signal
 const self = { pid: process.pid, uid: process.geteuid!(), gid: process.getegid!() }
