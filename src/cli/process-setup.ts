@@ -6,7 +6,14 @@ import { ConfigError } from '../config/hcl.ts'
 import type { LoggingOptions } from '../config/logging.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log, LogFields } from '../core/log.ts'
-import { DENO_GRACE_MS, ignoreDebuggerSignal, NO_PQ_GROUPS, PQ_GROUPS, unfitRuntime } from '../transport/runtime.ts'
+import {
+  admitDebuggerSignal,
+  DENO_GRACE_MS,
+  ignoreDebuggerSignal,
+  NO_PQ_GROUPS,
+  PQ_GROUPS,
+  unfitRuntime,
+} from '../transport/runtime.ts'
 import { CommandError } from './failure.ts'
 import { openLog, type ProcessLog } from './logger.ts'
 import { checkEnvironment } from './process-environment.ts'
@@ -114,21 +121,22 @@ export function tightenUmask(log: Log): void {
   log.warn(`Current umask ${octal(current)} is too permissive; setting umask ${octal(current | UMASK)}`)
 }
 
-/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. SIGUSR1 does nothing before `onReload`, and must not end the process. */
+/** A signal that aborts on SIGINT and SIGTERM; SIGUSR2 reopens the log. SIGUSR1 has plugins out of process configured anew: `onReload`. */
 export function shutdownSignal(processLog: ProcessLog): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort(name))
   if ('Deno' in globalThis) setTimeout(ignoreDebuggerSignal, DENO_GRACE_MS).unref()
-  else process.on('SIGUSR1', () => {})
+  else process.on('SIGUSR1', () => processLog.log.debug('No plugin can be reconfigured while it runs'))
   process.on('SIGUSR2', () => processLog.reopen())
   return controller.signal
 }
 
-/** Has SIGUSR1 configure plugins anew, one signal after the other, until the process is told to end. */
-export function onReload(reconfigure: () => Promise<void>, signal: AbortSignal): void {
-  if ('Deno' in globalThis) return
+/** Has SIGUSR1 configure plugins out of process anew, one signal after the other, until the process is told to end. */
+export async function onReload(reconfigure: () => Promise<void>, signal: AbortSignal): Promise<void> {
   let last = Promise.resolve()
+  process.removeAllListeners('SIGUSR1')
   process.on('SIGUSR1', () => {
     last = last.then(() => (signal.aborted ? undefined : reconfigure()))
   })
+  await admitDebuggerSignal()
 }

@@ -89,7 +89,7 @@ export interface UpstreamX509Ca {
   readonly upstreamRoots: readonly X509Authority[]
 }
 
-/** What an upstream trusts. */
+/** What an upstream trusts. It says nothing of a kind that it names none of. */
 export type UpstreamBundle = Pick<Bundle, 'x509Authorities' | 'jwtAuthorities'> &
   Partial<Pick<Bundle, 'witAuthorities'>>
 
@@ -98,8 +98,8 @@ export interface UpstreamAuthority {
   readonly name: string
   /** @param csr DER PKCS#10 with the one URI SAN `spiffe://<td>` */
   mintX509Ca(csr: Uint8Array, preferredTtlSeconds: number): Promise<UpstreamX509Ca>
-  /** Publishes a JWT key upstream and returns every JWT key known there. */
-  publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[]>
+  /** Publishes a JWT key upstream and returns every JWT key known there, undefined if the upstream turns out to take none. */
+  publishJwtKey?(key: JwtAuthority): Promise<readonly JwtAuthority[] | undefined>
   /**
    * Publishes a WIT key upstream and returns every WIT key known there, undefined if the upstream takes none: SPIRE servers
    * have no WIT keys but their own.

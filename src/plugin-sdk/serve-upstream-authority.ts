@@ -14,9 +14,10 @@ export function servedUpstreamAuthority(upstream: UpstreamAuthority): Implementa
         yield { x509CaChain: [], upstreamX509Roots: x509Authorities.map(root) }
     },
     async *publishJwtKeyAndSubscribe({ jwtKey }, { signal }) {
-      if (!upstream.publishJwtKey) throw new StatusError('UNIMPLEMENTED', 'publishing upstream is unsupported')
       if (!jwtKey) throw new StatusError('INVALID_ARGUMENT', 'missing JWT key')
-      yield { upstreamJwtKeys: (await upstream.publishJwtKey(jwtKey)).map(key) }
+      const keys = await upstream.publishJwtKey?.(jwtKey)
+      if (!keys) throw new StatusError('UNIMPLEMENTED', 'publishing upstream is unsupported')
+      yield { upstreamJwtKeys: keys.map(key) }
       for await (const { jwtAuthorities } of upstream.follow?.(signal) ?? [])
         yield { upstreamJwtKeys: jwtAuthorities.map(key) }
     },

@@ -21,8 +21,15 @@ export interface UpstreamBundleDeps {
  * @see server.md 5.5
  */
 export async function takeUpstreamBundle(deps: UpstreamBundleDeps, update: UpstreamBundle): Promise<void> {
+  const { bundles, trustDomain } = deps
+  if (update.x509Authorities.length > 0) await takeRoots(deps, update.x509Authorities)
+  await bundles.append({ trustDomain, ...update })
+  await bundles.change(trustDomain, (bundle) => withKeysOf(bundle, update))
+}
+
+async function takeRoots(deps: UpstreamBundleDeps, authorities: Bundle['x509Authorities']): Promise<void> {
   const { bundles, trustDomain, log } = deps
-  const theirs = new Map(update.x509Authorities.map((root) => [rootKeyId(root), root]))
+  const theirs = new Map(authorities.map((root) => [rootKeyId(root), root]))
   const roots = (await bundles.get(trustDomain))?.x509Authorities ?? []
   const tainted = roots.filter((root) => root.tainted || theirs.get(rootKeyId(root))?.tainted).map(rootKeyId)
   if (tainted.length > 0) await deps.replaceCa(new Set(tainted))
@@ -41,14 +48,13 @@ export async function takeUpstreamBundle(deps: UpstreamBundleDeps, update: Upstr
     }))
     log.info('X.509 authority revoked', { subject_key_id: [...revoked].join(',') })
   }
-  await bundles.append({ trustDomain, ...update })
-  await bundles.change(trustDomain, (bundle) => withKeysOf(bundle, update))
 }
 
 /** The bundle with the taints of the upstream's keys, without those that were tainted and are gone there; undefined if it is so already. */
 function withKeysOf(bundle: Bundle, update: UpstreamBundle): Bundle | undefined {
-  const jwtAuthorities = keysLike(bundle.jwtAuthorities, update.jwtAuthorities)
-  // An upstream that has no WIT keys of ours says nothing of them.
+  // An upstream that takes none of our keys of a kind says nothing of them.
+  const jwtAuthorities =
+    update.jwtAuthorities.length > 0 ? keysLike(bundle.jwtAuthorities, update.jwtAuthorities) : bundle.jwtAuthorities
   const witAuthorities = update.witAuthorities?.length
     ? keysLike(bundle.witAuthorities, update.witAuthorities)
     : bundle.witAuthorities

@@ -54,6 +54,24 @@ export const NO_PQ_GROUPS =
 /** Deno takes SIGUSR1 for its debugger half a second after the start, beside any listener. */
 export const DENO_GRACE_MS = 1_000
 
+/**
+ * Lets SIGUSR1 through to its listeners. The launchers have Node block it (`--disable-sigusr1`), so that nobody opens a debugger by it; no
+ * debugger is there to be opened then.
+ */
+export async function admitDebuggerSignal(): Promise<void> {
+  if (!process.execArgv.includes('--disable-sigusr1')) return
+  const { default: koffi } = await import('koffi')
+  const libc = koffi.load(null)
+  const set = Buffer.alloc(SIGSET_BYTES)
+  libc.func('int sigemptyset(void *set)')(set)
+  libc.func('int sigaddset(void *set, int number)')(set, constants.signals.SIGUSR1)
+  libc.func('int pthread_sigmask(int how, const void *set, void *before)')(SIG_UNBLOCK, set, null)
+}
+
+/** Not less than any platform's. */
+const SIGSET_BYTES = 128
+const SIG_UNBLOCK = process.platform === 'darwin' ? 2 : 1
+
 /** Has the whole process ignore SIGUSR1, listeners included. */
 export async function ignoreDebuggerSignal(): Promise<void> {
   const { default: koffi } = await import('koffi')

@@ -67,4 +67,100 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('plugins made with the
     await exitCode(again)
     await eventually(async () => expect(alive(other!)).toBe(false))
   }, 60_000)
+
+  test('node, workload and upstream: each is attested and signed for by plugins, and what they lie about is refused', async () => {
+    const file = cluster.path('server.txt')
+    const server = await cluster.serverFiles('pair', {
+      plugins: `${external('server', 'NodeAttestor', `file = "${file}"`)}
+        ${external('server', 'UpstreamAuthority', `file = "${file}"`)}`,
+    })
+    await cluster.startServer(server)
+    const data = cluster.path('workload.hcl')
+    writeFileSync(data, 'greeting = "one"\n')
+    const configured = external('agent', 'WorkloadAttestor').replace(
+      /plugin_data \{.*\}/,
+      `plugin_data_file = "${data}"`,
+    )
+    const agent = cluster.agentFiles('pair-agent', server, {
+      nodeAttestor: external('agent', 'NodeAttestor'),
+      plugins: configured,
+    })
+    const child = await cluster.startAgent(agent, server)
+    const id = 'spire/agent/odd/node'
+    expect(await cluster.must(server, 'agent', 'show', '-spiffeID', spiffe(id))).toContain('odd:name:node')
+    expect(heard(file)).toContain('attest node from [127.0.0.1], known: NotFound')
+    expect(heard(file).some((line) => line.startsWith('jwt key '))).toBe(true)
+
+    await cluster.must(
+      server,
+      'entry',
+      'create',
+      '-parentID',
+      spiffe(id),
+      '-spiffeID',
+      spiffe('w'),
+      '-selector',
+      'odd:answer:42',
+    )
+    const token = await cluster.jwt(agent, 'a')
+    expect(JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString()).sub).toBe(spiffe('w'))
+    // The upstream told of its second root after the signature.
+    await eventually(async () =>
+      expect((await cluster.must(server, 'bundle', 'show')).match(/BEGIN CERTIFICATE/g)).toHaveLength(2),
+    )
+
+    // A signal configures anew what has changed.
+    child.kill('SIGUSR1')
+    await eventually(async () => expect(cluster.log('pair-agent')).toContain('Plugin not reconfigured since'))
+    writeFileSync(data, 'greeting = "two"\nlie = true\n')
+    child.kill('SIGUSR1')
+    await eventually(async () => expect(cluster.log('pair-agent')).toMatch(/msg="Plugin reconfigured" .*new_hash=/))
+    expect(cluster.log('pair-agent')).toContain('greeting=two')
+    // Its selectors are no longer taken, and the entry is nobody's any more.
+    const output = await cluster.agent(agent, 'api', 'fetch', 'jwt', '-audience', 'b')
+    expect(output.stderr).toContain('PermissionDenied')
+    expect(cluster.log('pair-agent')).toContain(
+      'workloadattestor(odd): plugin response has a selector value of more than 4096 characters',
+    )
+
+    // One that dies takes only its selectors along, says so, and is not started again.
+    writeFileSync(data, 'crash = true\n')
+    child.kill('SIGUSR1')
+    await eventually(async () => {
+      await cluster.agent(agent, 'api', 'fetch', 'jwt', '-audience', 'c')
+      expect(cluster.log('pair-agent')).toContain('workloadattestor(odd): plugin process exited: exit status 3')
+    })
+    expect(cluster.log('pair-agent')).toMatch(/level=error msg="Plugin process ended" .*plugin_name=odd/)
+    expect(plugins(child.pid!)).toHaveLength(1)
+  }, 90_000)
+
+  test('validate asks plugins, and a start ends with what is wrong', async () => {
+    const notes = async (name: string, block: string) => {
+      const server = await cluster.serverFiles(name, { plugins: block })
+      return cluster.processes.run('turret-server', ['validate', '-config', server.config])
+    }
+    const good = await notes('good', external('server', 'NodeAttestor'))
+    expect(good).toMatchObject({ code: 0, stdout: 'SPIRE server configuration file is valid.\n' })
+    const bad = await notes('bad', external('server', 'NodeAttestor', 'fail = "not like this"'))
+    expect(bad.code).toBe(1)
+    expect(bad.stderr).toContain('\tNodeAttestor "odd":\n\t\tnot like this\n')
+    const other = await notes('other', external('server', 'NodeAttestor', '', '00'.repeat(32)))
+    expect(other.stderr).toContain('failed to load plugin "odd": failed to launch plugin: checksums did not match')
+    const kind = await notes('kind', external('server', 'NodeAttestor').replace('"server"', '"agent"'))
+    expect(kind.stderr).toContain(
+      'failed to bind plugin "odd": no supported plugin interface found in: ["spire.plugin.agent.nodeattestor.v1.NodeAttestor"]',
+    )
+    const started = async (name: string, block: string) => {
+      const files: ServerFiles = await cluster.serverFiles(name, { plugins: block })
+      return cluster.processes.run('turret-server', ['run', '-config', files.config])
+    }
+    const refused = await started('refused', external('server', 'NodeAttestor', 'fail = "not like this"'))
+    expect(refused.code).toBe(1)
+    expect(refused.stdout + refused.stderr).toContain(
+      'failed to configure plugin \\"odd\\": rpc error: code = InvalidArgument desc = not like this',
+    )
+    const liar = await started('liar', external('server', 'UpstreamAuthority', 'lie = true'))
+    expect(liar.code).toBe(1)
+    expect(liar.stdout + liar.stderr).toContain('invalid upstream-signed X509 CA: it is not for our key')
+  }, 90_000)
 })

@@ -100,7 +100,13 @@ plugins {
   agentFiles(
     name: string,
     server: ServerFiles,
-    settings: { readonly agent?: string; readonly keyManager?: string } = {},
+    settings: {
+      readonly agent?: string
+      readonly keyManager?: string
+      readonly nodeAttestor?: string
+      /** More plugins. */
+      readonly plugins?: string
+    } = {},
   ): AgentFiles {
     const data = this.path(`${name}-data`)
     const socket = this.path(`${name}.sock`)
@@ -120,9 +126,10 @@ plugins {
   ${settings.agent ?? ''}
 }
 plugins {
-  NodeAttestor "join_token" { plugin_data {} }
+  ${settings.nodeAttestor ?? 'NodeAttestor "join_token" { plugin_data {} }'}
   ${settings.keyManager ?? `KeyManager "disk" { plugin_data { directory = "${data}" } }`}
   WorkloadAttestor "unix" { plugin_data {} }
+  ${settings.plugins ?? ''}
 }
 `,
     )

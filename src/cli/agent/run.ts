@@ -151,7 +151,7 @@ async function serve(
     )
   }
   const running = agent.run()
-  onReload(() => pluginSet.reconfigure(), signal)
+  if (pluginSet.hasExternal) await onReload(() => pluginSet.reconfigure(), signal)
   runPeriodically(idleMemoryTasks(), signal, log)
   const stop = new AbortController()
   const feed = followServer(agent, { random, log, wait: pause, signal: AbortSignal.any([signal, stop.signal]) })

@@ -201,7 +201,7 @@ async function serve(
   })
   trust.roots = server.trust.roots
   lent.server = server
-  onReload(() => pluginSet.reconfigure(), signal)
+  if (pluginSet.hasExternal) await onReload(() => pluginSet.reconfigure(), signal)
 
   // Listeners: what the network is offered, and all of it on the admin socket.
   log.info('Logger service configured', { launch_log_level: processLog.launchLevel })

@@ -20,11 +20,31 @@ const KINDS: ExternalKinds = {
       service: 'spire.plugin.server.keymanager.v1.KeyManager',
       of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'server'),
     },
+    NodeAttestor: {
+      service: 'spire.plugin.server.nodeattestor.v1.NodeAttestor',
+      async of({ name, plainCalls }, { random }) {
+        const { externalNodeAttestor } = await import('./nodeattestor-server.ts')
+        return externalNodeAttestor({ name, calls: plainCalls, random })
+      },
+    },
+    UpstreamAuthority: {
+      service: 'spire.plugin.server.upstreamauthority.v1.UpstreamAuthority',
+      of: async ({ name, calls, log }) =>
+        (await import('./upstreamauthority.ts')).externalUpstreamAuthority(name, calls, log),
+    },
   },
   agent: {
     KeyManager: {
       service: 'spire.plugin.agent.keymanager.v1.KeyManager',
       of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'agent'),
+    },
+    NodeAttestor: {
+      service: 'spire.plugin.agent.nodeattestor.v1.NodeAttestor',
+      of: async ({ name, calls }) => (await import('./nodeattestor-agent.ts')).externalAgentNodeAttestor(name, calls),
+    },
+    WorkloadAttestor: {
+      service: 'spire.plugin.agent.workloadattestor.v1.WorkloadAttestor',
+      of: async ({ name, calls }) => (await import('./workloadattestor.ts')).externalWorkloadAttestor(name, calls),
     },
   },
 }

@@ -45,6 +45,7 @@ const LONGEST_LINE = 64 * 1024
  */
 export async function startPlugin(command: PluginCommand): Promise<PluginProcess> {
   const path = resolve(command.path)
+  if (process.execve === undefined) throw new Error('plugins out of process need Node.js')
   try {
     accessSync(path, constants.X_OK)
   } catch (error) {
