@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { connect, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { silentLog } from '../core/log.ts'
 import type { BoundMethod } from '../rpc/service.ts'
-import { AuthorityRewriter } from './authority-rewriter.ts'
+import { AuthorityRewriter, rewritingStream } from './authority-rewriter.ts'
 import { frameMessage } from './grpc-frame.ts'
 import { type GrpcServer, serveGrpc } from './grpc-server.ts'
 import { encodeLiterals, HpackDecoder } from './hpack.ts'
@@ -336,4 +336,72 @@ test('trailers of a client are no request', () => {
     encodeLiterals([{ name: 'a', value: 'b' }]),
   )
   expect(Buffer.concat(rewriter.push(Buffer.concat([PREFACE, trailers])))).toEqual(Buffer.concat([PREFACE, trailers]))
+})
+
+const begin = frame(FRAMES.HEADERS, 0, 1, encodeLiterals(fieldsOf('/x')))
+const more = (streamId: number, bytes: number) => frame(FRAMES.CONTINUATION, 0, streamId, Buffer.alloc(bytes, 0x82))
+
+test.each<[string, readonly Buffer[], string]>([
+  ['a block that another frame interrupts', [begin, data(1)], 'is interrupted'],
+  ['a block that another block interrupts', [begin, begin], 'is interrupted'],
+  ['a block that goes on in another stream', [begin, more(3, 1)], 'is interrupted'],
+  ['a block that goes on without a beginning', [more(1, 1)], 'without a beginning'],
+  ['a frame that is larger than agreed', [frame(FRAMES.HEADERS, 0, 1, Buffer.alloc(16_385))], 'too large'],
+  ['a block of more than 64 KiB', [begin, ...Array.from({ length: 4 }, () => more(1, 16_384))], 'too long'],
+  ['a block in more than 64 frames', [begin, ...Array.from({ length: 64 }, () => more(1, 0))], 'too long'],
+  [
+    'padding of more than there is',
+    [frame(FRAMES.HEADERS, FLAGS.END_HEADERS | FLAGS.PADDED, 1, Buffer.of(1))],
+    'padded',
+  ],
+  [
+    'a priority that is not there',
+    [frame(FRAMES.HEADERS, FLAGS.END_HEADERS | FLAGS.PRIORITY, 1, Buffer.alloc(4))],
+    'padded',
+  ],
+])('%s is nothing to hand on', (_, frames, message) => {
+  const rewriter = new AuthorityRewriter(1024 * 1024)
+  expect(() => rewriter.push(Buffer.concat([PREFACE, ...frames]))).toThrow(message)
+})
+
+test('frames that are no header blocks may be larger, and a block may have 64 frames', () => {
+  const rewriter = new AuthorityRewriter(64 * 1024)
+  const large = frame(FRAMES.DATA, 0, 1, Buffer.alloc(20_000))
+  expect(Buffer.concat(rewriter.push(Buffer.concat([PREFACE, large])))).toEqual(Buffer.concat([PREFACE, large]))
+  const rest = Array.from({ length: 63 }, (_, index) =>
+    frame(FRAMES.CONTINUATION, index === 62 ? FLAGS.END_HEADERS : 0, 1, NONE),
+  )
+  expect(rewriter.push(Buffer.concat([begin, ...rest])).length).toBeGreaterThan(0)
+})
+
+/** The fields of a request as they are handed on. */
+function handedOn(fields: ReturnType<typeof fieldsOf>) {
+  const out = Buffer.concat(
+    new AuthorityRewriter(64 * 1024).push(
+      Buffer.concat([PREFACE, frame(FRAMES.HEADERS, FLAGS.END_HEADERS, 1, encodeLiterals(fields))]),
+    ),
+  )
+  return new HpackDecoder(64 * 1024).decode(out.subarray(PREFACE.length + 9))
+}
+
+test.each<[string, string | undefined, Record<string, string>, string, string | undefined]>([
+  ['a host header that is none', 'good', { host: '/tmp/x' }, 'good', undefined],
+  ['an authority that is none beside a host', '/tmp/x', { host: 'good' }, 'localhost', 'good'],
+  ['both', '/tmp/x', { host: '/tmp/y' }, 'localhost', undefined],
+  ['an authority of 256 bytes', 'x'.repeat(256), {}, 'localhost', undefined],
+])('%s is not handed on', (_, authority, extra, wanted, host) => {
+  const fields = handedOn(fieldsOf(authority, extra))
+  const valuesOf = (name: string) => fields.filter((field) => field.name === name).map(({ value }) => value)
+  expect(valuesOf(':authority')).toEqual([wanted])
+  expect(valuesOf('host')).toEqual(host === undefined ? [] : [host])
+})
+
+test('no more is read of a client than is taken', () => {
+  const socket = new Socket()
+  const stream = rewritingStream(socket, new AuthorityRewriter(64 * 1024), [PREFACE])
+  const chunk = frame(FRAMES.DATA, 0, 1, Buffer.alloc(16_000))
+  for (let count = 0; count < 100 && !socket.isPaused(); count++) socket.emit('data', chunk)
+  expect(socket.isPaused()).toBe(true)
+  expect(stream.readableLength).toBeLessThan(200_000)
+  stream.destroy()
 })

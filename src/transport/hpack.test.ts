@@ -41,18 +41,43 @@ test.each([
 ])('the standard’s %s', (_, block, expected) => expect(shown(decoder().decode(bytes(block)))).toEqual([expected]))
 
 test.each([
-  ['an index of nothing', '80'],
-  ['an index past both tables', 'be'],
-  ['an index that is huge', 'ffffffffffff0f'],
-  ['an integer that does not end', 'ff8080808080808080808080'],
-  ['a text that is cut short', '400a637573'],
-  ['a name without value', '4001 61'],
-  ['a table that is larger than allowed', '3fe2ff03'],
-  ['a change of the table size after a field', '82 3fe11f'],
-  ['a text that ends with zeros', '40 81 00 00'],
-  ['a text padded by a whole byte', '40 82 1f ff 00'],
-  ['a text with the code that ends it', '40 84 ffffffff 00'],
-])('%s is refused', (_, block) => expect(() => decoder().decode(bytes(block))).toThrow(HpackError))
+  ['an index of nothing', '80', 'there is no field 0'],
+  ['an index past both tables', 'be', 'there is no field 62'],
+  ['an index that is huge', 'ffffffffffff0f', 'an integer is too large'],
+  ['an index that is large in few bytes', 'ffffffff0f', 'an integer is too large'],
+  ['an integer that does not end', 'ff8080808080808080808080', 'an integer is too large'],
+  ['an integer that is cut short', 'ff', 'the block is cut short'],
+  ['a name that is cut short', '400a637573', 'a text is cut short'],
+  ['a value that is cut short', '400161 0562', 'a text is cut short'],
+  ['a name without value', '4001 61', 'the block is cut short'],
+  ['a table that is larger than allowed', '3fe2ff03', 'the table is larger than allowed'],
+  ['a table that is larger by a byte', '3fe21f', 'the table is larger than allowed'],
+  ['a change of the table size after a field', '82 3fe11f', 'a change of the table size comes after a field'],
+  ['a text that ends with zeros', '40 81 00 00', 'a text is padded wrongly'],
+  ['a text padded by a whole byte', '40 82 1f ff 00', 'a text is padded wrongly'],
+  ['a text with the code that ends it', '40 84 ffffffff 00', 'a text holds the code that ends it'],
+])('%s is refused', (_, block, message) => {
+  expect(() => decoder().decode(bytes(block))).toThrow(HpackError)
+  expect(() => decoder().decode(bytes(block))).toThrow(message)
+})
+
+test('a list may be as long as is said, and not a byte longer', () => {
+  const block = bytes('0001610262 63'.replaceAll(' ', ''))
+  expect(shown(new HpackDecoder(35).decode(block))).toEqual(['a: bc'])
+  expect(() => new HpackDecoder(34).decode(block)).toThrow('the header list is too long')
+  // Refused by itself, before it is counted with others: in Huffman’s code a text is longer than it comes.
+  expect(() => new HpackDecoder(1).decode(block)).toThrow('a text is too long')
+})
+
+test('a table keeps what fits, each field counted with 32 bytes more, and forgets the oldest', () => {
+  const one = decoder()
+  expect(shown(one.decode(bytes('3fe11f 82')))).toEqual([':method: GET'])
+  // 33 bytes each: 124 fit into 4096.
+  one.decode(Buffer.concat(Array.from({ length: 200 }, () => bytes('40016100'))))
+  const index = (number: number) => Buffer.of(0xff, (number - 0x7f) | 0x80, 0)
+  expect(shown(one.decode(index(61 + 124)))).toEqual(['a: '])
+  expect(() => one.decode(index(61 + 125))).toThrow('there is no field 186')
+})
 
 test('a table that was made smaller forgets, and can grow again', () => {
   const one = decoder()
