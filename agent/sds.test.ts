@@ -332,7 +332,7 @@ function open(api: SdsApi, peer: object = { via: 'local' }) {
   }
 }
 
-const settle = () => new Promise<void>((resolve) => setTimeout(resolve))
+const settle = () => new Promise<void>((resolve) => setImmediate(resolve))
 const count = async (stream: ReturnType<typeof open>, wanted: number) => {
   await expect.poll(() => stream.responses.length).toBe(wanted)
   return stream.responses.at(-1)!

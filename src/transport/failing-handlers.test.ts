@@ -2,11 +2,15 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { memoryUses } from '../../test/support/memory-uses.ts'
 import { type Log, silentLog } from '../core/log.ts'
 import { bindService } from '../rpc/invoke.ts'
 import { bidi, type Method, serverStream, unary } from '../rpc/method.ts'
+import { envelope, STREAM_TYPE, UNARY_TYPE } from './connect-protocol.ts'
+import { connectHandler } from './fetch.ts'
 import { connect, type GrpcChannel } from './grpc-client.ts'
 import { type GrpcServer, serveGrpc } from './grpc-server.ts'
+import { StateSeal } from './sealed-state.ts'
 import { type Listener, listenUnix } from './unix-socket.ts'
 
 // A bug in one handler is the end of one call. Vitest fails on what nobody caught.
@@ -105,6 +109,7 @@ const folder = mkdtempSync(join(tmpdir(), 'failing-'))
 let server: GrpcServer
 let listener: Listener
 let channel: GrpcChannel
+let http: ReturnType<typeof connectHandler>
 beforeAll(async () => {
   const service = bindService(
     methods,
@@ -118,6 +123,17 @@ beforeAll(async () => {
     },
   )
   server = serveGrpc({ service, log })
+  const clock = { nowMs: () => 0 }
+  http = connectHandler({
+    service,
+    authenticate: async (_, address) => ({ peer: { via: 'anonymous', address }, signed: false }),
+    identity: () => undefined,
+    seal: new StateSeal(new Uint8Array(32), 'example.org', clock, memoryUses()),
+    uses: memoryUses(),
+    isOnce: () => false,
+    clock,
+    log,
+  })
   const path = join(folder, 's')
   listener = await listenUnix({ path, mode: 0o700, onConnection: (socket) => server.accept(socket, { via: 'local' }) })
   channel = await connect({ target: `unix://${path}` })
@@ -153,7 +169,7 @@ async function outcome(name: string): Promise<string> {
   }
 }
 
-test.each([
+const BUGS: readonly (readonly [name: string, answers: number])[] = [
   ['Throws', 0],
   ['Rejects', 0],
   ['RejectsWithNothing', 0],
@@ -164,7 +180,9 @@ test.each([
   ['ThrowsAfterAnswers', 2],
   ['UnsendableAfterAnswers', 2],
   ['ThrowsInTalk', 2],
-])(
+]
+
+test.each(BUGS)(
   'a handler that %s ends its call, and nothing else; what it threw stays in the log, without what it held',
   async (name, answers) => {
     const others = [channel.unary(row('Good'), one), outcome(name), channel.unary(row('Good'), one)] as const
@@ -176,6 +194,34 @@ test.each([
     expect(lines.join()).not.toContain('the-secret')
   },
 )
+
+/** What a client sees of a call over HTTP. */
+async function httpOutcome(name: string): Promise<string> {
+  const isUnary = methods.find(({ path }) => path === `/t.T/${name}`)!.kind === 'unary'
+  const request = new Request(`http://server/t.T/${name}`, {
+    method: 'POST',
+    headers: { 'content-type': isUnary ? UNARY_TYPE : STREAM_TYPE },
+    body: (isUnary ? one : envelope(one)) as BodyInit,
+  })
+  const response = (await http(request, '127.0.0.1'))!
+  let body = new Uint8Array(await response.arrayBuffer())
+  let answers = isUnary && response.ok ? 1 : 0
+  // Envelopes: what comes first is their flags and length.
+  while (!isUnary && body[0] === 0) {
+    answers += 1
+    body = body.subarray(5 + new DataView(body.buffer, body.byteOffset).getUint32(1))
+  }
+  const text = new TextDecoder().decode(isUnary ? body : body.subarray(5))
+  const { code, message, details = [] } = JSON.parse(text).error ?? JSON.parse(text)
+  return `${answers} answers, ${code}: ${message} ${JSON.stringify(details)}`
+}
+
+test.each(BUGS)('over HTTP, too, a handler that %s ends its call, and nothing else', async (name, answers) => {
+  expect(await httpOutcome(name)).toBe(`${answers} answers, internal: internal error []`)
+  expect(lines).toHaveLength(1)
+  expect(lines[0]).toMatch(/^Unexpected error \{"error":/)
+  expect(lines.join()).not.toContain('the-secret')
+})
 
 test('a handler that throws while it cleans up after its client harms nobody', async () => {
   const before = afterwards
