@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { createServer, type TLSSocket } from 'node:tls'
 import { type Clock, epochSeconds } from '../core/clock.ts'
 import { equalBytes } from '../core/der.ts'
@@ -16,7 +16,7 @@ export interface AutoMtls {
   /** DER, for the host. */
   readonly certificate: Uint8Array
   /** Makes what takes connections; they are handed on if they are the host's. */
-  acceptor(onHost: (socket: TLSSocket) => void, onStranger: (reason: Error) => void): (socket: Socket) => void
+  acceptor(onHost: (socket: TLSSocket) => void, onStranger: (reason: Error) => void): (stream: Duplex) => void
   /** For calls to the host. */
   readonly client: ClientTls
 }
@@ -64,7 +64,7 @@ export async function autoMtls(hostCertificate: string, clock: Clock): Promise<A
         onStranger(error)
         socket.destroy()
       })
-      return (socket) => server.emit('connection', socket)
+      return (stream) => server.emit('connection', stream)
     },
   }
 }

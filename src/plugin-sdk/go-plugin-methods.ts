@@ -8,12 +8,12 @@ import { ConnInfo, Empty, StdioData } from '../../proto/hashicorp/plugin.ts'
 import { DeinitRequest, DeinitResponse, InitRequest, InitResponse } from '../../proto/spire/service/private/init/v1.ts'
 import { StatusError } from '../core/error.ts'
 import { bidi, type Method, serverStream, unary } from '../rpc/method.ts'
+import type { Broker } from './broker.ts'
 import type { PrintedOutput } from './output.ts'
 
 /** What a host does with a plugin of whatever kind. */
 export interface HostedPlugin {
-  /** An offer of the host's: where a service of its listens. */
-  offer(info: ConnInfo): void
+  readonly broker: Pick<Broker, 'take' | 'outgoing'>
   readonly output: PrintedOutput
   /** @returns the services that the plugin has */
   init(hostServices: readonly string[]): Promise<readonly string[]>
@@ -29,10 +29,13 @@ export function goPluginMethods(plugin: HostedPlugin): readonly Method<undefined
       path: '/plugin.GRPCBroker/StartStream',
       request: ConnInfo,
       response: ConnInfo,
-      // A plugin offers the host nothing, so nothing is ever answered.
-      // biome-ignore lint/correctness/useYield: see above
-      async *handle(_, offers) {
-        for await (const info of offers) plugin.offer(info)
+      async *handle(_, said, { signal }) {
+        const heard = async (): Promise<void> => {
+          for await (const info of said) plugin.broker.take(info)
+        }
+        // It fails when the call does.
+        heard().catch(() => {})
+        yield* plugin.broker.outgoing(signal)
       },
     }),
     serverStream({

@@ -40,11 +40,15 @@ export interface Place {
 /**
  * The line that the host waits for on stdout.
  *
- * Old hosts do not know the last field and take it for a part of the certificate, so it is there for those alone that ask. It says that
- * connections of the broker have sockets of their own: go-plugin's hosts that want them in one connection then refuse the plugin.
+ * Old hosts do not know the last field and take it for a part of the certificate, so it is there for those alone that ask.
  */
 export function handshakeLine({ network, address, certificate }: Place, env: Environment): string {
   const encoded = certificate ? Buffer.from(certificate).toString('base64').replace(/=+$/, '') : ''
   const fields = [CORE_VERSION, PLUGIN_VERSION, network, address, 'grpc', encoded]
-  return `${[...fields, ...(env.PLUGIN_MULTIPLEX_GRPC ? ['false'] : [])].join('|')}\n`
+  return `${[...fields, ...(env.PLUGIN_MULTIPLEX_GRPC ? ['true'] : [])].join('|')}\n`
+}
+
+/** Whether the host wants one connection for all. Values as Go's ParseBool. */
+export function wantsOneConnection(env: Environment): boolean {
+  return ['1', 't', 'T', 'TRUE', 'true', 'True'].includes(env.PLUGIN_MULTIPLEX_GRPC ?? '')
 }

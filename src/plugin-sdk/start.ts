@@ -3,6 +3,7 @@ import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type Duplex, pipeline } from 'node:stream'
 import { type Clock, systemClock } from '../core/clock.ts'
 import { errorMessage } from '../core/error.ts'
 import type { Log } from '../core/log.ts'
@@ -16,12 +17,13 @@ import { autoMtls } from './auto-mtls.ts'
 import { broker } from './broker.ts'
 import { configured } from './configured.ts'
 import { goPluginMethods } from './go-plugin-methods.ts'
-import { type Environment, handshakeLine } from './handshake.ts'
+import { type Environment, handshakeLine, wantsOneConnection } from './handshake.ts'
 import { hostServices } from './host-services.ts'
 import type { PluginKind } from './kinds.ts'
 import { type PrintedOutput, printedOutput } from './output.ts'
 import { configMethods, pluginMethods, serviceNames } from './plugin-methods.ts'
 import type { PluginHost, PluginProgram } from './program.ts'
+import { type YamuxSession, yamuxServer } from './yamux.ts'
 
 /** Under which number SPIRE offers all its host services. */
 const HOST_SERVICES_ID = 1
@@ -59,13 +61,15 @@ export async function startPlugin<K extends PluginKind, Config>(
   const stopping = new AbortController()
   let offeredServices: readonly string[] = []
   let channel: Promise<GrpcChannel> | undefined
+  const place = socketPlace(env)
+  /** Where gRPC connects for the host's services. */
+  const hostTarget = async (): Promise<string> => {
+    if (hostDoor) return `unix:${hostDoor.address}`
+    const { network, address } = await offers.offered(HOST_SERVICES_ID)
+    return network === 'unix' ? `unix:${address}` : `dns:///${address}`
+  }
   const toHost = (): Promise<GrpcChannel> => {
-    channel ??= offers.offered(HOST_SERVICES_ID).then(({ network, address }) =>
-      connect({
-        target: network === 'unix' ? `unix:${address}` : `dns:///${address}`,
-        ...(tls && { tls: tls.client }),
-      }),
-    )
+    channel ??= hostTarget().then((target) => connect({ target, ...(tls && { tls: tls.client }) }))
     // A later offer may come.
     channel.catch(() => {
       channel = undefined
@@ -84,9 +88,12 @@ export async function startPlugin<K extends PluginKind, Config>(
   const service = bind(
     [
       ...goPluginMethods({
-        offer(info) {
-          hasHost = true
-          offers.take(info)
+        broker: {
+          take(info) {
+            hasHost = true
+            offers.take(info)
+          },
+          outgoing: offers.outgoing,
         },
         output,
         async init(names) {
@@ -105,9 +112,11 @@ export async function startPlugin<K extends PluginKind, Config>(
   )
   const server = serveGrpc({ service, log })
 
-  const serve = (socket: Socket): void => server.accept(socket, { via: 'local' })
+  const serve = (stream: Duplex): void => server.accept(stream, { via: 'local' })
   const accept =
     tls?.acceptor(serve, (error) => log.warn('Connection refused', { error: errorMessage(error) })) ?? serve
+  const isMultiplexed = wantsOneConnection(env)
+  let session: YamuxSession | undefined
   let connections = 0
   const onConnection = (socket: Socket): void => {
     connections += 1
@@ -116,10 +125,22 @@ export async function startPlugin<K extends PluginKind, Config>(
       // A host that dies says no more.
       if (connections === 0 && hasHost) void stop()
     })
-    accept(socket)
+    if (isMultiplexed) session = yamuxServer(socket, accept)
+    else accept(socket)
   }
-  const place = socketPlace(env)
   const listener = await listenUnix({ path: place.path, mode: 0o600, onConnection })
+  const hostDoor = isMultiplexed
+    ? await listenUnix({
+        path: `${place.path}.host`,
+        mode: 0o600,
+        onConnection(socket) {
+          offers.knock(HOST_SERVICES_ID).then(
+            () => pipeline(socket, session!.open(), socket, () => {}),
+            (error) => socket.destroy(error),
+          )
+        },
+      })
+    : undefined
   place.share()
   log.debug('plugin address', { network: 'unix', address: place.path })
 
@@ -131,7 +152,7 @@ export async function startPlugin<K extends PluginKind, Config>(
   const stop = (): Promise<void> => {
     stopped ??= (async () => {
       stopping.abort()
-      await Promise.all([listener.close(), server.close(STOP_GRACE_MS)])
+      await Promise.all([listener.close(), hostDoor?.close(), server.close(STOP_GRACE_MS)])
       await plugin.close().catch((error) => log.error('Failed to close the plugin', { error: errorMessage(error) }))
       ;(await channel?.catch(() => undefined))?.close()
       place.remove()

@@ -333,6 +333,30 @@ describe.skipIf(!there)('the plugins of Turret under spire', () => {
   }, 60_000)
 })
 
+describe('plugins of examples/plugins under turret', () => {
+  let pair: Pair
+
+  beforeAll(async () => {
+    pair = new Pair('turret', await freePort())
+    await pair.startServer([
+      external('KeyManager', 'files', 'key-manager.ts', `folder = "${pair.cluster.path('server-keys')}"`),
+    ])
+  }, 90_000)
+
+  afterAll(() => pair.cluster.stop(), 30_000)
+
+  test('a key manager keeps the keys of the server, and ends with it', async () => {
+    await pair.cluster.must(pair.server, 'jwt', 'mint', '-spiffeID', spiffe('workload'), '-audience', 'them')
+    await pair.cluster.must(pair.server, 'x509', 'mint', '-spiffeID', spiffe('workload'))
+    expect(readdirSync(pair.cluster.path('server-keys')).length).toBe(2)
+    const [socket] = /\/\S+\/plugin[0-9a-f]{8}/.exec(pair.cluster.log('server'))!
+    expect(existsSync(socket)).toBe(true)
+    pair.serverProcess.kill('SIGTERM')
+    await eventually(async () => expect(pair.serverProcess.exitCode).toBe(0))
+    expect(existsSync(socket)).toBe(false)
+  }, 60_000)
+})
+
 /** A CA that signs itself, and a leaf below it. Files `<name>.pem` and `<name>.key`. */
 function certify(ca: string, leaf?: string): void {
   const openssl = (...args: readonly string[]) => execFileSync('openssl', args, { stdio: 'ignore' })
