@@ -116,7 +116,13 @@ test.each<
   await expect(plugin.server!.check(data, READ)).rejects.toThrow(problem)
 })
 
-test.each<[string, { server?: { check(data: PlainObject, host: typeof READ): Promise<unknown> } }, PlainObject]>([
+test.each<
+  [
+    string,
+    { server?: { readonly keys: readonly string[]; check(data: PlainObject, host: typeof READ): Promise<unknown> } },
+    PlainObject,
+  ]
+>([
   ['memory', memory, {}],
   ['disk', disk, { keys_path: 'k' }],
   ['aws_kms', awsKms, AWS],
@@ -129,11 +135,22 @@ test.each<[string, { server?: { check(data: PlainObject, host: typeof READ): Pro
   ['database', database, { kek_env: 'A', kek_version: '2', previous: { 1: { kek_file: 'f' } } }],
 ])('%s is taken', async (_, plugin, data) => {
   await plugin.server!.check(data, READ)
+  // What is read is not said to be unknown.
+  for (const key of Object.keys(data))
+    expect(plugin.server!.keys.some((known) => known === key || known.startsWith(`${key}.`))).toBe(true)
+})
+
+test('memory keeps its keys for itself', async () => {
+  const manager = await make(memory, {})
+  const signer = await manager.generateKey('x', 'ec-p256')
+  expect(await manager.getKey('x')).toBe(signer)
+  expect(await (await make(memory, {})).getKey('x')).toBeUndefined()
 })
 
 test('a folder for the keys of an agent is made for its owner only, and one that cannot be written stops the start', async () => {
   const directory = join(folder, 'of-agent', 'deep')
   const host = { ...READ, env: {} }
+  expect(disk.agent!.keys).toEqual(['directory'])
   const manager = await disk.agent!.make({ directory }, host)
   expect(statSync(directory).mode & 0o777).toBe(0o700)
   expect(readdirSync(directory)).toEqual([])
@@ -189,6 +206,18 @@ test('aws_kms asks the region and the endpoint that it is told, as whom it is to
     },
   ])
   expect(manager.shared).toBeUndefined()
+  const policy = file('policy', 'the-policy')
+  const tagged = await make(
+    awsKms,
+    { ...AWS, access_key_id: 'A', secret_access_key: 'b', key_tags: { team: 'a' }, key_policy_file: policy },
+    env,
+  )
+  // This service makes no keys.
+  await expect(tagged.generateKey('x', 'ec-p256')).rejects.toThrow('malformed create key response')
+  expect(JSON.parse(asked.at(-1)!.body)).toMatchObject({
+    Policy: 'the-policy',
+    Tags: [{ TagKey: 'team', TagValue: 'a' }],
+  })
   const shared = await make(awsKms, { ...AWS, access_key_id: 'A', secret_access_key: 'b', shared: true }, env)
   expect(shared.shared?.scope).toBe('aws_kms one')
   await expect(

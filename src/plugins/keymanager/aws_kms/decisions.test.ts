@@ -335,3 +335,46 @@ test.each([
   expect(kms.keys.get('arn:1')!.policy).toBeUndefined()
   expect(warned).toEqual([expect.stringContaining('has not assumed a role')])
 })
+
+test('a list ends where KMS says so, or does not say how it goes on', async () => {
+  for (const [says, found] of [
+    [{ Truncated: false, NextMarker: '2' }, 2],
+    [{ Truncated: true, NextMarker: undefined }, 2],
+    [{}, 3],
+  ] as const) {
+    const kms = memoryKms()
+    for (const id of ['a', 'b', 'c']) await open(kms).generateKey(id, 'ec-p256')
+    answering('ListAliases', (answer) => ({ ...answer, ...says }))(kms)
+    expect((await open(kms).getKeys()).size).toBe(found)
+  }
+})
+
+test('the alias of a key that somebody removed is not touched any more', async () => {
+  const kms = memoryKms()
+  await open(kms).generateKey('x509-CA-A', 'ec-p256')
+  const manager = open(kms)
+  await manager.getKeys()
+  await manager.maintain!(kms.now)
+  kms.aliases.clear()
+  expect(await manager.getKeys()).toEqual(new Map())
+  kms.now += 6 * 3600
+  await manager.maintain!(kms.now)
+  expect(kms.aliases.size).toBe(0)
+})
+
+test('no more calls are made at once than may be', async () => {
+  const kms = memoryKms()
+  let [running, most] = [0, 0]
+  const manager = open(kms, {
+    concurrency: 2,
+    async kms(headers, body) {
+      running += 1
+      most = Math.max(most, running)
+      await new Promise((resolve) => setImmediate(resolve))
+      running -= 1
+      return kms.send(headers, body)
+    },
+  })
+  await Promise.all(['a', 'b', 'c', 'd'].map((id) => manager.generateKey(id, 'ec-p256')))
+  expect(most).toBe(2)
+})

@@ -1,5 +1,5 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { keyManagerSuite } from '../../../../test/contract/keymanager.ts'
 import { memoryWrappedKeys } from '../../../../test/support/wrapped-keys.ts'
 import { StatusError } from '../../../core/error.ts'
@@ -7,6 +7,7 @@ import type { WrappedKey, WrappedKeyStore } from '../../../core/store.ts'
 import { parseTrustDomainName } from '../../../core/trust-domain.ts'
 import { importSigner } from '../../signer.ts'
 import { databaseKeyManager, type KeyEncryptionKey, parseKek } from './database.ts'
+import { keyEncryptionKeys } from './edge.ts'
 
 const trustDomain = parseTrustDomainName('example.org')
 const kek = (version: string, byte = Number(version)): KeyEncryptionKey => ({
@@ -146,6 +147,14 @@ test('a key-encryption key may be a CryptoKey that cannot be read', async () => 
   expect((await (await open(keys, kek('1'))).getKey('one'))?.publicKey).toEqual(publicKey)
   const reading = await crypto.subtle.importKey('raw', bytes, 'AES-GCM', false, ['decrypt'])
   await expect(open(keys, { version: '1', key: reading })).rejects.toThrow('that may encrypt and decrypt')
+  const uses = ['encrypt', 'decrypt'] as const
+  for (const algorithm of [
+    { name: 'AES-GCM', length: 128 },
+    { name: 'AES-CBC', length: 256 },
+  ]) {
+    const other = await crypto.subtle.generateKey(algorithm, false, uses)
+    await expect(open(keys, { version: '1', key: other })).rejects.toThrow('must be an AES-GCM key of 256 bits')
+  }
 })
 
 test.each([
@@ -153,6 +162,9 @@ test.each([
   ['a short one', [{ version: '1', key: new Uint8Array(31) }], 'has 31 bytes; it must have 32'],
   ['two of one name', [kek('1'), kek('1', 2)], 'version "1" of the key-encryption key is configured twice'],
   ['an empty name', [{ ...kek('1'), version: '' }], 'is 1 to 64 letters'],
+  ['a long name', [{ ...kek('1'), version: 'x'.repeat(65) }], 'is 1 to 64 letters'],
+  ['a name of two words', [{ ...kek('1'), version: '1 2' }], 'is 1 to 64 letters'],
+  ['a name in quotes', [{ ...kek('1'), version: '"1' }], 'is 1 to 64 letters'],
 ])('key-encryption keys are refused: %s', async (_, keks, text) => {
   await expect(open(memoryWrappedKeys(), ...keks)).rejects.toThrow(text)
 })
@@ -171,6 +183,8 @@ test('a key-encryption key is read from hex and base64, and nothing else', () =>
     '',
     'secret',
     buffer.toString('hex').slice(2),
+    `0${buffer.toString('hex')}`,
+    `${buffer.toString('hex')}0`,
     Buffer.alloc(31).toString('base64'),
     Buffer.alloc(33).toString('base64'),
   ]) {
@@ -196,4 +210,126 @@ test('whoever has the key-encryption key has the same secrets, one for each purp
   expect(await secret('seal', kek('2'))).not.toEqual(first)
   const key = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt'])
   expect(await secret('seal', { version: '1', key })).toEqual(await secret('seal', { version: '1', key }))
+})
+
+test('the longest name of a key-encryption key is one', async () => {
+  const version = 'aZ.9_-'.padEnd(64, 'x')
+  const keys = memoryWrappedKeys()
+  await (await open(keys, { ...kek('1'), version })).generateKey('one', 'ec-p256')
+  expect(keys.rows.get('one')?.kekVersion).toBe(version)
+})
+
+afterEach(() => vi.restoreAllMocks())
+
+test('no private key is left in memory but in its signer, whatever is done and whatever fails', async () => {
+  const { encrypt, decrypt, importKey } = crypto.subtle
+  const seen: Uint8Array[] = []
+  const keks: boolean[] = []
+  const subtle = vi.spyOn(crypto.subtle, 'encrypt').mockImplementation((algorithm, key, data) => {
+    seen.push(data as Uint8Array)
+    return encrypt.call(crypto.subtle, algorithm, key, data)
+  })
+  vi.spyOn(crypto.subtle, 'decrypt').mockImplementation(async (...given) => {
+    const opened = await decrypt.apply(crypto.subtle, given)
+    seen.push(new Uint8Array(opened))
+    return opened
+  })
+  vi.spyOn(crypto.subtle, 'importKey').mockImplementation(((...given: Parameters<typeof importKey>) => {
+    if (given[2] === 'AES-GCM') keks.push(given[3])
+    return importKey.apply(crypto.subtle, given)
+  }) as typeof importKey)
+  const keys = memoryWrappedKeys()
+  const wiped = (count: number) => {
+    expect(seen).toHaveLength(count)
+    for (const bytes of seen.splice(0)) expect(bytes).toEqual(new Uint8Array(bytes.length))
+  }
+  const manager = await open(keys, kek('1'))
+  await manager.generateKey('one', 'ec-p256')
+  wiped(1)
+  // The one before is opened, and the new one wrapped.
+  await manager.generateKey('one', 'ec-p256')
+  wiped(2)
+  const later = await open(keys, kek('2'), kek('1'))
+  await later.getKey('one')
+  wiped(1)
+  await later.shared!.rewrap(keys)
+  wiped(2)
+  const options = { trustDomain, keys, keks: [kek('2')] }
+  const failing = await databaseKeyManager({ ...options, importKey: () => Promise.reject(new Error('no key')) })
+  await expect(failing.getKey('one')).rejects.toThrow('no key')
+  wiped(1)
+  await expect(failing.generateKey('two', 'ec-p256')).rejects.toThrow('no key')
+  wiped(1)
+  subtle.mockImplementation(async (_, _key, data) => {
+    seen.push(data as Uint8Array)
+    throw new Error('no sealing')
+  })
+  await expect((await open(keys, kek('3'), kek('2'))).shared!.rewrap(keys)).rejects.toThrow('no sealing')
+  wiped(2)
+  // Nor can the key-encryption keys be taken out again.
+  expect(new Set(keks)).toEqual(new Set([false]))
+})
+
+test('a key is opened once, and again when another one has its name', async () => {
+  const keys = memoryWrappedKeys()
+  let opened = 0
+  const options = {
+    trustDomain,
+    keys,
+    keks: [kek('1')],
+    importKey(pkcs8: Uint8Array) {
+      opened += 1
+      return importSigner(pkcs8)
+    },
+  }
+  const manager = await databaseKeyManager(options)
+  const made = await manager.generateKey('one', 'ec-p256')
+  expect(await manager.getKey('one')).toBe(made)
+  expect((await manager.getKeys()).get('one')).toBe(made)
+  expect(opened).toBe(1)
+  const replica = await databaseKeyManager(options)
+  expect(await replica.getKey('one')).toBe(await replica.getKey('one'))
+  expect(opened).toBe(2)
+  await manager.generateKey('one', 'ec-p256')
+  expect((await replica.getKey('one'))?.publicKey).toEqual((await manager.getKey('one'))?.publicKey)
+  expect(opened).toBe(4)
+})
+
+test('it is known whether any key waits to be wrapped anew', async () => {
+  const keys = memoryWrappedKeys()
+  await (await open(keys, kek('1'))).generateKey('old', 'ec-p256')
+  const manager = await open(keys, kek('2'), kek('1'))
+  expect(manager.shared!.needsRewrap).toBe(false)
+  await manager.generateKey('new', 'ec-p256')
+  await manager.getKeys()
+  expect(manager.shared!.needsRewrap).toBe(true)
+  await manager.shared!.rewrap(keys)
+  expect(manager.shared!.needsRewrap).toBe(false)
+})
+
+test('who lost the lease writes no key, though they can read them', async () => {
+  const keys = memoryWrappedKeys()
+  const manager = await open(keys, kek('1'))
+  const { publicKey } = await manager.generateKey('one', 'ec-p256')
+  const guarded = manager.shared!.through({ ...keys, save: () => Promise.reject(new Error('the lease is lost')) })
+  await expect(guarded.generateKey('one', 'ec-p256')).rejects.toThrow('the lease is lost')
+  expect((await guarded.getKey('one'))?.publicKey).toEqual(publicKey)
+  expect((await manager.getKey('one'))?.publicKey).toEqual(publicKey)
+})
+
+test('at the edge a key-encryption key is bytes, a key or text', async () => {
+  const bytes = new Uint8Array(32).fill(1)
+  const key = await crypto.subtle.importKey('raw', bytes, 'AES-GCM', false, ['encrypt', 'decrypt'])
+  expect(
+    keyEncryptionKeys([
+      { version: '1', key: Buffer.from(bytes).toString('hex') },
+      { version: '2', key: bytes },
+      { version: '3', key },
+    ]),
+  ).toEqual([
+    { version: '1', key: bytes },
+    { version: '2', key: bytes },
+    { version: '3', key },
+  ])
+  expect(() => keyEncryptionKeys([{ version: '1', key: 'secret' }])).toThrow('32 bytes in hex or base64')
 })

@@ -1,8 +1,8 @@
 import { createSign, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { silentLog } from '../../../core/log.ts'
+import { type Log, silentLog } from '../../../core/log.ts'
 import { type VaultData, VaultError, type VaultSend } from '../../vault/client.ts'
-import { vaultKeyManager } from './hashicorp_vault.ts'
+import { type VaultKeysOptions, vaultKeyManager } from './hashicorp_vault.ts'
 
 // What the transit engine answers when it is not itself. That it works at all is in hashicorp_vault.test.ts, on OpenBao.
 
@@ -14,13 +14,17 @@ function engine() {
   const asked: string[] = []
   const bodies: (object | undefined)[] = []
   let made = 0
+  const log: Log = { ...silentLog, error: (message) => void transit.errors.push(message) }
   const transit = {
     keys,
     asked,
     bodies,
     refuse: (_request: string): void => {},
     change: (_request: string, answer: VaultData): VaultData => answer,
-    open: () => vaultKeyManager({ serverId: 'one', vault: send, newUuid: () => uuid(++made), log: silentLog }),
+    errors: [] as string[],
+    open: (changes: Partial<VaultKeysOptions> = {}) =>
+      vaultKeyManager({ serverId: 'one', vault: send, newUuid: () => uuid(++made), log, ...changes }),
+    send: (...request: Parameters<VaultSend>) => send(...request),
     /** Puts a key there under any name. */
     make(name: string, type = 'ecdsa-p256', createdAt = '2026-01-01T00:00:00Z') {
       const { privateKey, publicKey } = type.startsWith('rsa')
@@ -85,6 +89,7 @@ test.each<[string, VaultData, string]>([
 test.each<[string, unknown, string]>([
   ['none', undefined, 'signature is missing'],
   ['a number', 7, 'signature is missing'],
+  ['one in a list', ['vault:v1:AAAA'], 'signature is missing'],
   ['one without a version', 'vault:AAAA', 'signature is missing'],
   ['one of another make', 'other:vault:v1:AAAA', 'signature is missing'],
   ['one and more', 'vault:v1:AAAA:x', 'signature is missing'],
@@ -198,6 +203,7 @@ test('a key whose deletion is not allowed, or fails, is deleted later, once', as
     const { publicKey } = await manager.generateKey('x', 'ec-p256')
     await manager.maintain!(0)
     expect(transit.keys.size).toBe(2)
+    expect(new Set(transit.errors)).toEqual(new Set(['It was not possible to delete a key. It is tried again later']))
     transit.refuse = () => {}
     await manager.maintain!(0)
     expect([...transit.keys.keys()]).toEqual([`one-${uuid(2)}-x`])
@@ -206,4 +212,31 @@ test('a key whose deletion is not allowed, or fails, is deleted later, once', as
     expect(transit.asked).toHaveLength(length)
     expect((await manager.getKey('x'))?.publicKey).toEqual(publicKey)
   }
+})
+
+test('a key of ours that is broken is in the way of itself alone', async () => {
+  const transit = engine()
+  transit.make(`one-${uuid(1)}-x`)
+  transit.make(`one-${uuid(2)}-y`, 'ed25519')
+  const manager = transit.open()
+  expect(await manager.getKey('x')).toBeDefined()
+  await expect(manager.getKey('y')).rejects.toThrow('unsupported key type: ed25519')
+  await expect(manager.getKeys()).rejects.toThrow('unsupported key type: ed25519')
+})
+
+test('no more calls are made at once than may be', async () => {
+  const transit = engine()
+  let [running, most] = [0, 0]
+  const manager = transit.open({
+    concurrency: 2,
+    async vault(...request) {
+      running += 1
+      most = Math.max(most, running)
+      await new Promise((resolve) => setImmediate(resolve))
+      running -= 1
+      return transit.send(...request)
+    },
+  })
+  await Promise.all(['a', 'b', 'c', 'd'].map((id) => manager.generateKey(id, 'ec-p256')))
+  expect(most).toBe(2)
 })
