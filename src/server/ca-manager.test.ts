@@ -397,6 +397,24 @@ test('JWT keys are published upstream before they sign, and all known keys come 
   expect(keyIds((await below.bundle()).jwtAuthorities)).toEqual(keyIds((await above.bundle()).jwtAuthorities))
 })
 
+test('a CA that was signed while the rotation waited is good, one for later is not', async () => {
+  const { above, upstream } = await upstreamServer()
+  let below: Awaited<ReturnType<typeof server>>
+  const late = (aboveSeconds: number, belowSeconds: number): UpstreamAuthority => ({
+    ...upstream,
+    mintX509Ca(csr, ttl) {
+      above.time.now += aboveSeconds
+      below.time.now += belowSeconds
+      return upstream.mintX509Ca(csr, ttl)
+    },
+  })
+  below = await server({ upstream: late(60, 60) })
+  await below.manager.rotate()
+  expect(below.ca.x509).toBeDefined()
+  below = await server({ upstream: late(60, 0), at: above.time.now })
+  await expect(below.manager.rotate()).rejects.toThrow('X509 CA produced an invalid X509-SVID chain')
+})
+
 test('a CA that cannot sign valid chains is refused, and nothing is activated', async () => {
   const { upstream } = await upstreamServer()
   const other = await server()
