@@ -97,6 +97,7 @@ export async function startPlugin<K extends PluginKind, Config>(
         },
         output,
         async init(names) {
+          hasHost = true
           offeredServices = names
           if (!isConfigurable) await plugin.start()
           return serviceNames(program.kind, isConfigurable)
@@ -131,7 +132,7 @@ export async function startPlugin<K extends PluginKind, Config>(
   const listener = await listenUnix({ path: place.path, mode: 0o600, onConnection })
   const hostDoor = isMultiplexed
     ? await listenUnix({
-        path: `${place.path}.host`,
+        path: place.hostPath,
         mode: 0o600,
         onConnection(socket) {
           offers.knock(HOST_SERVICES_ID).then(
@@ -181,19 +182,29 @@ function bind(methods: readonly Method<undefined>[], log: Log): BoundService {
 }
 
 /** Where the socket is: in a folder of its own that nobody else can enter, or where the host wants it and for the group that it names. */
-function socketPlace(env: Environment): { readonly path: string; share(): void; remove(): void } {
+function socketPlace(env: Environment): {
+  readonly path: string
+  /** Where gRPC finds the host, if both share one connection. */
+  readonly hostPath: string
+  share(): void
+  remove(): void
+} {
   const wanted = env.PLUGIN_UNIX_SOCKET_DIR
   const group = env.PLUGIN_UNIX_SOCKET_GROUP
   const own = wanted ? undefined : mkdtempSync(join(tmpdir(), 'plugin'))
   const path = join(own ?? wanted!, `plugin${randomUUID().slice(0, 8)}`)
+  const hostPath = `${path}.host`
   return {
     path,
+    hostPath,
     share() {
       if (!group) return
       chownSync(path, -1, groupId(group))
       chmodSync(path, 0o660)
     },
-    remove: () => rmSync(own ?? path, { recursive: true, force: true }),
+    remove() {
+      for (const left of own ? [own] : [path, hostPath]) rmSync(left, { recursive: true, force: true })
+    },
   }
 }
 

@@ -4,7 +4,6 @@ import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type {
   AgentNodeAttestor,
-  CredentialComposer,
   KeyManager,
   NodeAttestor,
   UpstreamAuthority,
@@ -66,7 +65,7 @@ export interface ServerKinds {
   UpstreamAuthority: { readonly plugin: UpstreamAuthority; readonly host: ServerHost }
   Notifier: { readonly plugin: never; readonly host: ServerHost }
   BundlePublisher: { readonly plugin: never; readonly host: ServerHost }
-  CredentialComposer: { readonly plugin: CredentialComposer; readonly host: ServerHost }
+  CredentialComposer: { readonly plugin: never; readonly host: ServerHost }
 }
 
 /** The same for an agent. */
