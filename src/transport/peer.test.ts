@@ -153,6 +153,10 @@ function heldProcesses(): string[] {
     .filter((target) => target.includes('pidfd') || /^\/proc\/\d+(\/stat)?$/.test(target))
 }
 
+test('what the kernel fails with is never taken for a length', () => {
+  expect(kernel.option(-1, SO_PEERCRED, Buffer.alloc(12))).toBe(-EBADF)
+})
+
 test.each<[string, SocketKernel['option']]>([
   ['fails', () => -EBADF],
   ['gives a part of them', credentials(process.pid, 8)],
