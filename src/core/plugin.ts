@@ -4,6 +4,8 @@ import type { KeyType, Signer } from './key-type.ts'
 import type { SpiffeId } from './spiffe-id.ts'
 import type { WrappedKeyStore } from './store.ts'
 import type { TrustDomain } from './trust-domain.ts'
+import type { DistinguishedName } from './x509-name.ts'
+import type { X509Extension } from './x509-svid.ts'
 
 /** Makes, keeps and finds private keys by name, as SPIRE's KeyManager plugins do. */
 export interface KeyManager {
@@ -124,4 +126,35 @@ export interface PeerProcess {
 export interface WorkloadAttestor {
   readonly name: string
   attest(peer: PeerProcess, signal: AbortSignal): Promise<readonly string[]>
+}
+
+/** What a certificate says besides whose it is. */
+export interface X509Attributes {
+  readonly subject: DistinguishedName
+  /** Of SVIDs. */
+  readonly dnsNames: readonly string[]
+  /** OIDs of certificate policies, of CAs. */
+  readonly policies: readonly string[]
+  readonly extraExtensions: readonly X509Extension[]
+}
+
+/**
+ * Changes what credentials say, before they are signed. Each method gets what they would say and gives what they are to say, undefined if it
+ * changes nothing; what it gives is checked.
+ */
+export interface CredentialComposer {
+  readonly name: string
+  composeServerX509Ca?(attributes: X509Attributes): Promise<X509Attributes | undefined>
+  composeServerX509Svid?(attributes: X509Attributes): Promise<X509Attributes | undefined>
+  /** @param spki DER SubjectPublicKeyInfo */
+  composeAgentX509Svid?(id: SpiffeId, spki: Uint8Array, attributes: X509Attributes): Promise<X509Attributes | undefined>
+  composeWorkloadX509Svid?(
+    id: SpiffeId,
+    spki: Uint8Array,
+    attributes: X509Attributes,
+  ): Promise<X509Attributes | undefined>
+  composeWorkloadJwtSvid?(
+    id: SpiffeId,
+    claims: Readonly<Record<string, unknown>>,
+  ): Promise<Readonly<Record<string, unknown>> | undefined>
 }

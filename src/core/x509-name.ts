@@ -12,7 +12,11 @@ export interface DistinguishedName {
   readonly postalCode?: readonly string[]
   readonly commonName?: string
   readonly serialNumber?: string
+  /** Attributes of any type; they come last. */
+  readonly extraNames?: readonly { readonly oid: string; readonly value: string }[]
 }
+
+type Known = Exclude<keyof DistinguishedName, 'extraNames'>
 
 /** OIDs in the order in which Go encodes a name (1.26, which SPIRE 1.15 is built with; before it the organization came second). */
 const ORDER = {
@@ -25,9 +29,9 @@ const ORDER = {
   organizationalUnit: '2.5.4.11',
   commonName: '2.5.4.3',
   serialNumber: '2.5.4.5',
-} as const satisfies Record<keyof DistinguishedName, string>
+} as const satisfies Record<Known, string>
 
-const KNOWN = new Map(Object.entries(ORDER).map(([key, value]) => [value as string, key as keyof DistinguishedName]))
+const KNOWN = new Map(Object.entries(ORDER).map(([key, value]) => [value as string, key as Known]))
 const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/
 
 /**
@@ -37,15 +41,18 @@ const PRINTABLE = /^[A-Za-z0-9 '()+,\-./:=?]*$/
 export function encodeName(name: DistinguishedName): Uint8Array {
   const sets: Uint8Array[] = []
   for (const [key, type] of Object.entries(ORDER)) {
-    const value = name[key as keyof DistinguishedName]
+    const value = name[key as Known]
     const attributes = (typeof value === 'string' ? [value] : (value ?? []))
       .filter((text) => text !== '')
-      .map((text) =>
-        sequence(oid(type), element(PRINTABLE.test(text) ? TAG.printableString : TAG.utf8String, utf8(text))),
-      )
+      .map((text) => attribute(type, text))
     if (attributes.length > 0) sets.push(element(TAG.set, ...attributes.sort(compareBytes)))
   }
+  for (const { oid: type, value } of name.extraNames ?? []) sets.push(element(TAG.set, attribute(type, value)))
   return sequence(...sets)
+}
+
+function attribute(type: string, text: string): Uint8Array {
+  return sequence(oid(type), element(PRINTABLE.test(text) ? TAG.printableString : TAG.utf8String, utf8(text)))
 }
 
 function compareBytes(a: Uint8Array, b: Uint8Array): number {
@@ -56,7 +63,7 @@ function compareBytes(a: Uint8Array, b: Uint8Array): number {
 
 /** The attributes of an encoded Name that SPIRE knows; of single-valued ones the last counts. Others are left out. */
 export function decodeName(der: Uint8Array): DistinguishedName {
-  const lists: Partial<Record<keyof DistinguishedName, string[]>> = {}
+  const lists: Partial<Record<Known, string[]>> = {}
   for (const { oid: type, value } of parseName(der)) {
     const key = KNOWN.get(type)
     if (!key) continue

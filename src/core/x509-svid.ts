@@ -19,6 +19,16 @@ export interface CertificateProfile {
   readonly notAfter: EpochSeconds
   readonly uri: string
   readonly dnsNames?: readonly string[]
+  /** OIDs of certificate policies. */
+  readonly policies?: readonly string[]
+  readonly extraExtensions?: readonly X509Extension[]
+}
+
+export interface X509Extension {
+  readonly oid: string
+  /** DER. */
+  readonly value: Uint8Array
+  readonly critical: boolean
 }
 
 /** Who signs: the parts that are the same in every certificate of one CA, encoded once. */
@@ -93,6 +103,7 @@ export function encodeTbs(profile: CertificateProfile, issuer: Issuer): Uint8Arr
       sequence(SUBJECT_KEY_ID, octetString(octetString(subjectKeyId(profile.spki)))),
       issuer.authorityKeyId,
       sequence(SUBJECT_ALT_NAME, octetString(sequence(...names))),
+      ...moreExtensions(profile),
     ),
   )
   return sequence(
@@ -105,6 +116,14 @@ export function encodeTbs(profile: CertificateProfile, issuer: Issuer): Uint8Arr
     profile.spki,
     extensions,
   )
+}
+
+function moreExtensions({ policies = [], extraExtensions = [] }: CertificateProfile): Uint8Array[] {
+  const stated =
+    policies.length === 0
+      ? []
+      : [extension('2.5.29.32', false, sequence(...policies.map((policy) => sequence(oid(policy)))))]
+  return [...stated, ...extraExtensions.map(({ oid, value, critical }) => extension(oid, critical, value))]
 }
 
 /** Signs a certificate. @returns DER; the same call twice gives two certificates with the serial of the profile */

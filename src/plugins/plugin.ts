@@ -4,6 +4,7 @@ import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type {
   AgentNodeAttestor,
+  CredentialComposer,
   KeyManager,
   NodeAttestor,
   UpstreamAuthority,
@@ -65,7 +66,7 @@ export interface ServerKinds {
   UpstreamAuthority: { readonly plugin: UpstreamAuthority; readonly host: ServerHost }
   Notifier: { readonly plugin: never; readonly host: ServerHost }
   BundlePublisher: { readonly plugin: never; readonly host: ServerHost }
-  CredentialComposer: { readonly plugin: never; readonly host: ServerHost }
+  CredentialComposer: { readonly plugin: CredentialComposer; readonly host: ServerHost }
 }
 
 /** The same for an agent. */

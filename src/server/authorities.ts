@@ -208,7 +208,7 @@ export class Authorities {
   }
 
   async #makeX509({ store }: Hands, letter: 'A' | 'B', signer: Signer, now: EpochSeconds): Promise<Slot<X509Ca>> {
-    const { journal, upstream, clock, verify, random } = this.#deps
+    const { journal, upstream, ca, clock, verify, random } = this.#deps
     const { trustDomain, caSubject: subject, caTtlSeconds: ttlSeconds } = this.#options
     const made = await newX509Authority({
       letter,
@@ -221,6 +221,7 @@ export class Authorities {
       clock,
       verify,
       random,
+      compose: (said) => ca.composeCa(said),
     })
     // Roots of an upstream are trusted whatever becomes of this CA. A root of our own is not, so it is written down first: what the journal
     // knows and the bundle does not is never taken up.

@@ -3,12 +3,13 @@ import type { Certificate } from '../core/certificate.ts'
 import { parseCertificate } from '../core/certificate.ts'
 import { type Clock, type EpochSeconds, epochSeconds } from '../core/clock.ts'
 import { StatusError } from '../core/error.ts'
-import { type JwtSigner, signJwtSvid } from '../core/jwt-svid.ts'
+import { type JwtSigner, signClaims, signJwtSvid } from '../core/jwt-svid.ts'
 import type { Signer } from '../core/key-type.ts'
+import type { CredentialComposer, X509Attributes } from '../core/plugin.ts'
 import { type SpiffeId, serverId, trustDomainId } from '../core/spiffe-id.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
 import { signWitSvid, type WitKey } from '../core/wit-svid.ts'
-import { decodeName, encodeName, isEmptyName } from '../core/x509-name.ts'
+import { type DistinguishedName, decodeName, encodeName, isEmptyName } from '../core/x509-name.ts'
 import {
   BACKDATE_SECONDS,
   type CertificateProfile,
@@ -19,6 +20,7 @@ import {
   serialDecimal,
   signCertificate,
 } from '../core/x509-svid.ts'
+import { composeJwt, composeX509 } from './composition.ts'
 
 /** A CA certificate with its key. */
 export interface X509Ca {
@@ -62,7 +64,12 @@ export interface CaOptions {
   readonly clock: Clock
   /** Fills the array it gets. */
   readonly random: (bytes: Uint8Array) => Uint8Array
+  /** Asked in this order before each signature; default none. */
+  readonly composers?: readonly CredentialComposer[]
 }
+
+/** Has a composer say what a certificate is to say. */
+type Compose = Parameters<typeof composeX509>[2]
 
 export interface WorkloadX509Request {
   readonly id: SpiffeId
@@ -140,16 +147,29 @@ export class Ca {
 
   signServerX509(spki: Uint8Array): Promise<IssuedX509> {
     const { trustDomain, x509SvidTtlSeconds } = this.#options
-    return this.#sign('svid', serverId(trustDomain), spki, x509SvidTtlSeconds, SVID_SUBJECT)
+    return this.#sign('svid', serverId(trustDomain), spki, x509SvidTtlSeconds, SVID_SUBJECT, [], (composer, said) =>
+      composer.composeServerX509Svid?.(said),
+    )
   }
 
   signAgentX509(id: SpiffeId, spki: Uint8Array): Promise<IssuedX509> {
-    return this.#sign('svid', id, spki, this.#options.agentTtlSeconds, SVID_SUBJECT)
+    return this.#sign('svid', id, spki, this.#options.agentTtlSeconds, SVID_SUBJECT, [], (composer, said) =>
+      composer.composeAgentX509Svid?.(id, spki, said),
+    )
   }
 
   signWorkloadX509(request: WorkloadX509Request): Promise<IssuedX509> {
     const ttlSeconds = ttlOf(request, this.#options.x509SvidTtlSeconds)
-    return this.#sign('svid', request.id, request.spki, ttlSeconds, workloadSubject(request), request.dnsNames)
+    const { id, spki, dnsNames = [] } = request
+    return this.#sign('svid', id, spki, ttlSeconds, workloadSubject(request), dnsNames, (composer, said) =>
+      composer.composeWorkloadX509Svid?.(id, spki, said),
+    )
+  }
+
+  /** What the certificate of a CA of ours is to say. */
+  composeCa(subject: DistinguishedName): Promise<X509Attributes> {
+    const said = { subject, dnsNames: [], policies: [], extraExtensions: [] }
+    return composeX509(this.#options.composers ?? [], said, askForCa)
   }
 
   /** A CA for a server below this one. Its subject is ours, with an OU that says how deep it is. */
@@ -159,7 +179,7 @@ export class Ca {
     const depth = Math.max(1, ca.upstreamChain.length)
     const subject = encodeName({ ...decodeName(ca.certificate.subject), organizationalUnit: [`DOWNSTREAM-${depth}`] })
     const ttlSeconds = preferredTtlSeconds > 0 ? preferredTtlSeconds : this.#options.caTtlSeconds
-    return this.#sign('ca', trustDomainId(this.#options.trustDomain), spki, ttlSeconds, subject)
+    return this.#sign('ca', trustDomainId(this.#options.trustDomain), spki, ttlSeconds, subject, [], askForCa)
   }
 
   async signJwt(request: WorkloadJwtRequest): Promise<IssuedJwt> {
@@ -180,7 +200,10 @@ export class Ca {
       ...(jwtIssuer ? { iss: jwtIssuer } : {}),
       ...(request.includeJti ? { jti: base64Url(uuidBytes(random)) } : {}),
     }
-    return { token: await signJwtSvid(claims, key), issuedAt, expiresAt }
+    const { composers = [] } = this.#options
+    if (composers.length === 0) return { token: await signJwtSvid(claims, key), issuedAt, expiresAt }
+    const composed = await composeJwt(composers, claims)
+    return { token: await signClaims(composed, key), issuedAt, expiresAt: composed.exp }
   }
 
   async signWit(request: WorkloadWitRequest): Promise<IssuedJwt> {
@@ -202,12 +225,15 @@ export class Ca {
     spki: Uint8Array,
     ttlSeconds: number,
     subject: Uint8Array,
-    dnsNames?: readonly string[],
+    dnsNames: readonly string[],
+    ask: Compose,
   ): Promise<IssuedX509> {
     const looking = this.#look?.()
     if (looking) await looking
     const ca = this.#requireX509()
-    const { clock, random } = this.#options
+    const { clock, random, composers = [] } = this.#options
+    const composed =
+      composers.length === 0 ? undefined : await composeX509(composers, attributesOf(subject, dnsNames), ask)
     const now = epochSeconds(clock)
     const expiresAt = Math.min(now + ttlSeconds, ca.certificate.notAfter)
     const serial = randomSerial(random)
@@ -215,12 +241,11 @@ export class Ca {
       {
         kind,
         serial,
-        subject,
         spki,
         notBefore: now - BACKDATE_SECONDS,
         notAfter: expiresAt,
         uri: id,
-        ...(dnsNames ? { dnsNames } : {}),
+        ...(composed ? { ...composed, subject: encodeName(composed.subject) } : { subject, dnsNames }),
       },
       ca.issuer,
     )
@@ -231,6 +256,12 @@ export class Ca {
     if (!this.#x509) throw new StatusError('INTERNAL', 'X509 CA is not available for signing')
     return this.#x509
   }
+}
+
+const askForCa: Compose = (composer, said) => composer.composeServerX509Ca?.(said)
+
+function attributesOf(subject: Uint8Array, dnsNames: readonly string[]): X509Attributes {
+  return { subject: decodeName(subject), dnsNames, policies: [], extraExtensions: [] }
 }
 
 function ttlOf(
@@ -264,20 +295,22 @@ export interface SelfSignedCaRequest {
   readonly notAfter: EpochSeconds
   readonly now: EpochSeconds
   readonly random: (bytes: Uint8Array) => Uint8Array
+  /** Says what the certificate is to say; default what it is told. */
+  readonly compose?: (subject: DistinguishedName) => Promise<X509Attributes>
 }
 
 /** Makes a root: a CA certificate that its own key signs. */
 export async function selfSignCa(request: SelfSignedCaRequest): Promise<X509Ca> {
   const { signer, now } = request
   const serial = randomSerial(request.random)
-  const subject = encodeName({
-    ...request.subject,
-    serialNumber: request.subject.serialNumber || serialDecimal(serial),
-  })
+  const wanted = { ...request.subject, serialNumber: request.subject.serialNumber || serialDecimal(serial) }
+  const composed = await request.compose?.(wanted)
+  const subject = encodeName(composed?.subject ?? wanted)
   const der = await signCertificate(
     {
       kind: 'ca',
       serial,
+      ...(composed ? { policies: composed.policies, extraExtensions: composed.extraExtensions } : {}),
       subject,
       spki: signer.publicKey,
       notBefore: now - BACKDATE_SECONDS,

@@ -7,7 +7,7 @@ import { hex } from '../core/der.ts'
 import { jwtSigner } from '../core/jwt-svid.ts'
 import type { Signer } from '../core/key-type.ts'
 import { issuingKeyId } from '../core/path-validation.ts'
-import type { UpstreamAuthority } from '../core/plugin.ts'
+import type { UpstreamAuthority, X509Attributes } from '../core/plugin.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import { trustDomainId } from '../core/spiffe-id.ts'
 import type { TrustDomain } from '../core/trust-domain.ts'
@@ -37,6 +37,8 @@ export interface NewX509 {
   readonly clock: Clock
   readonly verify: VerifySignature
   readonly random: (bytes: Uint8Array) => Uint8Array
+  /** Says what the certificate is to say. */
+  readonly compose: (subject: DistinguishedName) => Promise<X509Attributes>
 }
 
 /** Makes a CA for a key: self-signed, or minted upstream and looked at. Nothing is stored. */
@@ -71,17 +73,18 @@ export async function newX509Authority(
   }
 }
 
-async function ownRoot({ trustDomain, signer, subject, ttlSeconds, now, random }: NewX509) {
-  const authority = await selfSignCa({ trustDomain, signer, subject, notAfter: now + ttlSeconds, now, random })
+async function ownRoot({ trustDomain, signer, subject, ttlSeconds, now, random, compose }: NewX509) {
+  const authority = await selfSignCa({ trustDomain, signer, subject, notAfter: now + ttlSeconds, now, random, compose })
   return { authority, published: [{ der: authority.certificate.der, tainted: false }] }
 }
 
 async function mintedCa(request: NewX509, upstream: UpstreamAuthority) {
   const { trustDomain, signer, ttlSeconds, clock, random, verify } = request
-  const subject = {
+  // Extensions are for the upstream to decide.
+  const { subject } = await request.compose({
     ...request.subject,
     serialNumber: request.subject.serialNumber || serialDecimal(randomSerial(random)),
-  }
+  })
   const csr = await createCsr({ subject: encodeName(subject), uris: [trustDomainId(trustDomain)] }, signer)
   const { caChain, upstreamRoots } = await upstream.mintX509Ca(csr, ttlSeconds)
   const authority = { signer, certificate: parseCertificate(caChain[0] ?? new Uint8Array(0)), upstreamChain: caChain }

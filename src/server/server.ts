@@ -2,7 +2,7 @@ import type { Clock } from '../core/clock.ts'
 import type { ExchangeSourceOptions } from '../core/exchange.ts'
 import type { KeyType, Signer } from '../core/key-type.ts'
 import type { Log } from '../core/log.ts'
-import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../core/plugin.ts'
+import type { CredentialComposer, KeyManager, NodeAttestor, UpstreamAuthority } from '../core/plugin.ts'
 import type { VerifySignature } from '../core/public-key.ts'
 import { type SpiffeId, serverId, trustDomainOf } from '../core/spiffe-id.ts'
 import type { Store } from '../core/store.ts'
@@ -49,6 +49,8 @@ export interface ServerParts {
   readonly store: Store
   readonly keyManager: KeyManager
   readonly upstream?: UpstreamAuthority | undefined
+  /** Asked in this order before each signature; default none. */
+  readonly credentialComposers?: readonly CredentialComposer[]
   /** By name, without join_token. */
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   /** An index in memory where one process lives long, SQL elsewhere. */
@@ -123,7 +125,7 @@ export async function assembleServer(settings: ServerSettings, parts: ServerPart
   const trust = trustOf({ store, bundle, adminIds, verify, clock })
 
   // Authorities.
-  const ca = new Ca({ ...caSettings(settings), clock, random })
+  const ca = new Ca({ ...caSettings(settings), composers: parts.credentialComposers ?? [], clock, random })
   let svid: ServerSvidRotation | undefined
   const manager = await CaManager.load(settings, {
     store,

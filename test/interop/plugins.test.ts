@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -163,4 +163,35 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('plugins made with the
     expect(liar.code).toBe(1)
     expect(liar.stdout + liar.stderr).toContain('invalid upstream-signed X509 CA: it is not for our key')
   }, 90_000)
+
+  test('a composer changes what is signed, and not for whom', async () => {
+    const data = cluster.path('composer.hcl')
+    writeFileSync(data, 'greeting = "one"\n')
+    const block = external('server', 'CredentialComposer').replace(/plugin_data \{.*\}/, `plugin_data_file = "${data}"`)
+    const server = await cluster.serverFiles('composed', { plugins: block })
+    const child = await cluster.startServer(server)
+    const mint = ['x509', 'mint', '-spiffeID', spiffe('w'), '-write', cluster.folder]
+    await cluster.must(server, ...mint)
+    const leaf = new X509Certificate(readFileSync(cluster.path('svid.pem')))
+    expect(leaf.subject).toBe(`C=US\nO=SPIRE\nCN=${spiffe('w')}`)
+    expect(leaf.issuer).toContain('OU=composed')
+    expect(leaf.subjectAltName).toBe(`DNS:composed.example.org, URI:${spiffe('w')}`)
+    // 1.2.3.4.5, and its value.
+    expect(leaf.raw.includes(Buffer.from('06042a0304050402' + '0500', 'hex'))).toBe(true)
+    const jwt = ['jwt', 'mint', '-spiffeID', spiffe('w'), '-audience', 'a']
+    const token = (await cluster.must(server, ...jwt)).trim()
+    const claims = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString())
+    expect(claims).toMatchObject({ composed: spiffe('w'), sub: spiffe('w'), aud: ['a'] })
+
+    writeFileSync(data, 'lie = true\n')
+    child.kill('SIGUSR1')
+    await eventually(async () => expect(cluster.log('composed')).toMatch(/msg="Plugin reconfigured"/))
+    expect((await cluster.server(server, ...jwt)).code).toBe(1)
+    expect((await cluster.server(server, ...mint)).code).toBe(1)
+    const log = cluster.log('composed')
+    expect(log).toContain('credentialcomposer(odd): plugin returned invalid attributes: the subject is')
+    expect(log).toContain(
+      "credentialcomposer(odd): plugin returned invalid attributes: extension 2.5.29.17 is not a composer's to set",
+    )
+  }, 60_000)
 })

@@ -1,4 +1,4 @@
-import type { KeyManager, NodeAttestor, UpstreamAuthority } from '../../core/plugin.ts'
+import type { CredentialComposer, KeyManager, NodeAttestor, UpstreamAuthority } from '../../core/plugin.ts'
 import type { Store } from '../../core/store.ts'
 import type { DataStore, ServerHost } from '../../plugins/plugin.ts'
 import type { PluginSet } from '../plugin-set.ts'
@@ -10,6 +10,8 @@ export interface ServerPlugins {
   readonly keyManager: KeyManager
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   readonly upstream: UpstreamAuthority | undefined
+  /** In the order of the file. */
+  readonly credentialComposers: readonly CredentialComposer[]
 }
 
 /** Makes the plugins of a server configuration. @throws CommandError with SPIRE's texts */
@@ -18,12 +20,14 @@ export async function makeServerPlugins(plugins: PluginSet<'server'>, host: Serv
   const [[, keyManager]] = (await plugins.make('KeyManager', { ...host, keys: store.keys })) as [[string, KeyManager]]
   const attestors = await plugins.make('NodeAttestor', host)
   const [upstream] = await plugins.make('UpstreamAuthority', host)
-  for (const kind of ['Notifier', 'BundlePublisher', 'CredentialComposer'] as const) await plugins.make(kind, host)
+  const composers = await plugins.make('CredentialComposer', host)
+  for (const kind of ['Notifier', 'BundlePublisher'] as const) await plugins.make(kind, host)
   return {
     store,
     storeShared: shared,
     keyManager,
     nodeAttestors: new Map(attestors.filter((pair): pair is [string, NodeAttestor] => pair[1] !== undefined)),
     upstream: upstream?.[1],
+    credentialComposers: composers.map(([, composer]) => composer),
   }
 }

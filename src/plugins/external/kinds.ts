@@ -32,6 +32,10 @@ const KINDS: ExternalKinds = {
       of: async ({ name, calls, log }) =>
         (await import('./upstreamauthority.ts')).externalUpstreamAuthority(name, calls, log),
     },
+    CredentialComposer: {
+      service: 'spire.plugin.server.credentialcomposer.v1.CredentialComposer',
+      of: async ({ name, calls }) => (await import('./credentialcomposer.ts')).externalCredentialComposer(name, calls),
+    },
   },
   agent: {
     KeyManager: {
