@@ -120,7 +120,9 @@ export class ExternalPlugins<S extends Side> {
     const external = externalKind(this.#side, kind)
     if (external === undefined) {
       throw new CommandError(
-        'pluggability for the DataStore is deprecated; only the built-in "sql" plugin is supported',
+        kind === 'DataStore'
+          ? 'pluggability for the DataStore is deprecated; only the built-in "sql" plugin is supported'
+          : `failed to load plugin ${JSON.stringify(name)}: this version has no ${kind}`,
       )
     }
     const log = this.#host.log.child({ external: true, plugin_name: name, plugin_type: kind })

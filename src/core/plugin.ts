@@ -158,3 +158,17 @@ export interface CredentialComposer {
     claims: Readonly<Record<string, unknown>>,
   ): Promise<Readonly<Record<string, unknown>> | undefined>
 }
+
+/** Is told of the bundle of the own trust domain, and puts it where it likes. */
+export interface Notifier {
+  readonly name: string
+  /** Before the server serves anybody: whoever throws keeps it from starting. */
+  bundleLoaded(bundle: Bundle): Promise<void>
+  bundleUpdated(bundle: Bundle): Promise<void>
+}
+
+/** Puts the bundle of the own trust domain where others find it. It is told the same bundle again and again, and sees itself whether that is news. */
+export interface BundlePublisher {
+  readonly name: string
+  publish(bundle: Bundle): Promise<void>
+}

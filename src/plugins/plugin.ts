@@ -4,9 +4,11 @@ import type { Clock } from '../core/clock.ts'
 import type { Log } from '../core/log.ts'
 import type {
   AgentNodeAttestor,
+  BundlePublisher,
   CredentialComposer,
   KeyManager,
   NodeAttestor,
+  Notifier,
   UpstreamAuthority,
   WorkloadAttestor,
 } from '../core/plugin.ts'
@@ -64,8 +66,8 @@ export interface ServerKinds {
   /** undefined: the attestor is part of the server, and its name says that it may be used. */
   NodeAttestor: { readonly plugin: NodeAttestor | undefined; readonly host: ServerHost }
   UpstreamAuthority: { readonly plugin: UpstreamAuthority; readonly host: ServerHost }
-  Notifier: { readonly plugin: never; readonly host: ServerHost }
-  BundlePublisher: { readonly plugin: never; readonly host: ServerHost }
+  Notifier: { readonly plugin: Notifier; readonly host: ServerHost }
+  BundlePublisher: { readonly plugin: BundlePublisher; readonly host: ServerHost }
   CredentialComposer: { readonly plugin: CredentialComposer; readonly host: ServerHost }
 }
 

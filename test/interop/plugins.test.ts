@@ -194,4 +194,30 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('plugins made with the
       "credentialcomposer(odd): plugin returned invalid attributes: extension 2.5.29.17 is not a composer's to set",
     )
   }, 60_000)
+
+  test('a notifier may keep the server from starting, and is told of the bundle as a publisher is', async () => {
+    const [heardByNotifier, heardByPublisher] = [cluster.path('notifier.txt'), cluster.path('publisher.txt')]
+    const server = await cluster.serverFiles('news', {
+      plugins: `${external('server', 'Notifier', `file = "${heardByNotifier}"`)}
+        ${external('server', 'BundlePublisher', `file = "${heardByPublisher}" lie = true`)}`,
+    })
+    await cluster.startServer(server)
+    expect(heard(heardByNotifier)).toContain('loaded example.org roots=1')
+    await eventually(async () => expect(heard(heardByPublisher)).toContain('refused'))
+    expect(cluster.log('news')).toMatch(/Failed to publish bundle.*bundlepublisher\(odd\): not now/)
+    await cluster.must(server, 'localauthority', 'x509', 'prepare')
+    await eventually(async () => {
+      expect(heard(heardByNotifier)).toEqual(
+        expect.arrayContaining(['updated example.org roots=2', `identity ${spiffe('spire/server')}`]),
+      )
+      expect(heard(heardByPublisher)).toContain('publish example.org roots=2')
+    })
+
+    const stubborn = await cluster.serverFiles('stubborn', { plugins: external('server', 'Notifier', 'lie = true') })
+    const refused = await cluster.processes.run('turret-server', ['run', '-config', stubborn.config])
+    expect(refused.code).toBe(1)
+    expect(refused.stdout + refused.stderr).toContain(
+      'one or more notifiers returned an error: notifier(odd): I advise against it',
+    )
+  }, 60_000)
 })

@@ -1,4 +1,11 @@
-import type { CredentialComposer, KeyManager, NodeAttestor, UpstreamAuthority } from '../../core/plugin.ts'
+import type {
+  BundlePublisher,
+  CredentialComposer,
+  KeyManager,
+  NodeAttestor,
+  Notifier,
+  UpstreamAuthority,
+} from '../../core/plugin.ts'
 import type { Store } from '../../core/store.ts'
 import type { DataStore, ServerHost } from '../../plugins/plugin.ts'
 import type { PluginSet } from '../plugin-set.ts'
@@ -10,6 +17,8 @@ export interface ServerPlugins {
   readonly keyManager: KeyManager
   readonly nodeAttestors: ReadonlyMap<string, NodeAttestor>
   readonly upstream: UpstreamAuthority | undefined
+  readonly notifiers: readonly Notifier[]
+  readonly bundlePublishers: readonly BundlePublisher[]
   /** In the order of the file. */
   readonly credentialComposers: readonly CredentialComposer[]
 }
@@ -21,13 +30,16 @@ export async function makeServerPlugins(plugins: PluginSet<'server'>, host: Serv
   const attestors = await plugins.make('NodeAttestor', host)
   const [upstream] = await plugins.make('UpstreamAuthority', host)
   const composers = await plugins.make('CredentialComposer', host)
-  for (const kind of ['Notifier', 'BundlePublisher'] as const) await plugins.make(kind, host)
+  const notifiers = await plugins.make('Notifier', host)
+  const publishers = await plugins.make('BundlePublisher', host)
   return {
     store,
     storeShared: shared,
     keyManager,
     nodeAttestors: new Map(attestors.filter((pair): pair is [string, NodeAttestor] => pair[1] !== undefined)),
     upstream: upstream?.[1],
+    notifiers: notifiers.map(([, notifier]) => notifier),
+    bundlePublishers: publishers.map(([, publisher]) => publisher),
     credentialComposers: composers.map(([, composer]) => composer),
   }
 }

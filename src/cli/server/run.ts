@@ -7,6 +7,7 @@ import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
 import { tokenIssuers } from '../../plugins/oidc/issuers.ts'
 import { generateSigner, nodeVerifier } from '../../plugins/signer.ts'
+import { bundleNews } from '../../server/bundle-news.ts'
 import type { CaManager } from '../../server/ca-manager.ts'
 import { ChangeTail } from '../../server/change-tail.ts'
 import { EntryIndex } from '../../server/entry-index.ts'
@@ -201,6 +202,15 @@ async function serve(
   })
   trust.roots = server.trust.roots
   lent.server = server
+  const news = bundleNews({
+    trustDomain,
+    bundle: () => server.bundle.get(),
+    changes: store.changes,
+    notifiers: plugins.notifiers,
+    publishers: plugins.bundlePublishers,
+    log,
+  })
+  await news.loaded()
   if (pluginSet.hasExternal) await onReload(() => pluginSet.reconfigure(), signal)
 
   // Listeners: what the network is offered, and all of it on the admin socket.
@@ -268,7 +278,7 @@ async function serve(
     run: () => store.changes.catchUp(),
   }
   const looks = [...(plugins.keyManager.shared ? [look] : []), ...(shared ? [follow] : [])]
-  runPeriodically([...server.tasks, ...looks, ...idleMemoryTasks()], signal, log)
+  runPeriodically([...server.tasks, ...news.tasks, ...looks, ...idleMemoryTasks()], signal, log)
   endpointLog.info('Building in-memory entry cache')
   // It gives up when the process ends.
   entryIndex.read().then(

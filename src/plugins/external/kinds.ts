@@ -32,6 +32,14 @@ const KINDS: ExternalKinds = {
       of: async ({ name, calls, log }) =>
         (await import('./upstreamauthority.ts')).externalUpstreamAuthority(name, calls, log),
     },
+    Notifier: {
+      service: 'spire.plugin.server.notifier.v1.Notifier',
+      of: async ({ name, calls }) => (await import('./notifier.ts')).externalNotifier(name, calls),
+    },
+    BundlePublisher: {
+      service: 'spire.plugin.server.bundlepublisher.v1.BundlePublisher',
+      of: async ({ name, calls }) => (await import('./bundlepublisher.ts')).externalBundlePublisher(name, calls),
+    },
     CredentialComposer: {
       service: 'spire.plugin.server.credentialcomposer.v1.CredentialComposer',
       of: async ({ name, calls }) => (await import('./credentialcomposer.ts')).externalCredentialComposer(name, calls),
