@@ -1,10 +1,12 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { createServer } from 'node:tls'
 import { expect, test } from 'vitest'
 import { Empty as Nothing } from '../../proto/google/protobuf/empty.ts'
 import { HealthCheckRequest, HealthCheckResponse } from '../../proto/grpc/health/v1.ts'
 import { StdioData } from '../../proto/hashicorp/plugin.ts'
 import { IncrCounterRequest } from '../../proto/spire/hostservice/common/metrics/v1.ts'
+import { GetAgentInfoRequest, GetAgentInfoResponse } from '../../proto/spire/hostservice/server/agentstore/v1.ts'
 import {
   FetchX509IdentityRequest,
   FetchX509IdentityResponse,
@@ -281,4 +283,48 @@ test('with a certificate of the host, both sides must show theirs', async () => 
     const refused = hostPlugin(prefixed(), { env, tls: () => ({ identity: () => other, verifyServer() {} }) })
     await expect(refused).rejects.toMatchObject({ code: 'UNAVAILABLE' })
   }
+})
+
+test('under mutual TLS a plugin calls its host, and nobody who took its place', async () => {
+  const hostSide = await autoMtls(encodePem('CERTIFICATE', Uint8Array.of(0x30, 0)), systemClock)
+  const env = { PLUGIN_CLIENT_CERT: encodePem('CERTIFICATE', hostSide.certificate) }
+  const stranger = await autoMtls(env.PLUGIN_CLIENT_CERT, systemClock)
+  const info = '/spire.hostservice.server.agentstore.v1.AgentStore/GetAgentInfo'
+  const ask = { path: '/spire.plugin.server.notifier.v1.Notifier/Notify', request: Nothing, response: Nothing }
+  const asked = async (side: typeof hostSide) => {
+    const { certificates, privateKey } = side.client.identity!()!
+    await using host = await hostPlugin(
+      {
+        kind: 'server/Notifier',
+        make: (_, { getAgentInfo }) => ({
+          async notify() {
+            throw new StatusError('ABORTED', `found ${(await getAgentInfo('a')).info?.agentId}`)
+          },
+        }),
+      },
+      {
+        env,
+        tls: () => ({ identity: () => hostSide.client.identity!(), verifyServer() {} }),
+        services: [
+          unary({
+            path: info,
+            request: GetAgentInfoRequest,
+            response: GetAgentInfoResponse,
+            handle: async (_, { agentId }) => ({ info: { agentId } }),
+          }),
+        ],
+        door(serve) {
+          const cert = encodePem('CERTIFICATE', certificates[0]!)
+          const door = createServer({ cert, key: encodePem('PRIVATE KEY', privateKey), ALPNProtocols: ['h2'] }, serve)
+          return (socket) => door.emit('connection', socket)
+        },
+      },
+    )
+    return await host.call(ask, {}).catch((error) => error)
+  }
+  expect(await asked(hostSide)).toMatchObject({ code: 'ABORTED', message: 'found a' })
+  expect(await asked(stranger)).toMatchObject({
+    code: 'UNAVAILABLE',
+    message: expect.stringContaining("the certificate is not the host's"),
+  })
 })

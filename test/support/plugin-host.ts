@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { ConnInfo, Empty as PluginEmpty } from '../../proto/hashicorp/plugin.ts'
 import { ConfigureRequest, ConfigureResponse } from '../../proto/spire/service/common/config/v1.ts'
 import { DeinitRequest, DeinitResponse, InitRequest, InitResponse } from '../../proto/spire/service/private/init/v1.ts'
@@ -24,6 +26,8 @@ export interface HostOptions {
   readonly services?: readonly Method<undefined>[]
   /** For calls to the plugin, by the certificate that its line has. */
   readonly tls?: (line: string) => ClientTls
+  /** Puts something between a connection of the plugin and the host's services. */
+  readonly door?: (serve: (stream: Duplex) => void) => (socket: Socket) => void
 }
 
 /** A plugin in this process under a host as SPIRE is one, over real sockets. */
@@ -65,10 +69,11 @@ export async function hostPlugin<K extends PluginKind, Config>(
     newRequestId: randomUUID,
   })
   const server = serveGrpc({ service, log })
+  const serve = (stream: Duplex): void => server.accept(stream, { via: 'local' })
   const listener = await listenUnix({
     path: join(folder, 'socket'),
     mode: 0o600,
-    onConnection: (socket) => server.accept(socket, { via: 'local' }),
+    onConnection: options.door?.(serve) ?? serve,
   })
   const stream: BidiCall<ConnInfo, ConnInfo> = channel.bidi({
     path: '/plugin.GRPCBroker/StartStream',
