@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest'
 import { readServerConfig } from '../config/server.ts'
+import { systemClock } from '../core/clock.ts'
+import { nodeVerifier } from '../plugins/signer.ts'
 import { CommandError } from './failure.ts'
 import { PluginSet, requireUsablePlugins } from './plugin-set.ts'
 
@@ -96,9 +98,13 @@ test('a number of plugins that must not be is told, and ends a start', async () 
     },
   ])
   const options = readServerConfig(`server { trust_domain = "example.org" data_dir = "/d" } plugins { ${NEEDED} }`, 'c')
-  await expect(requireUsablePlugins(new PluginSet('server', options.plugins, noExternal), options)).rejects.toThrow(
-    'plugin type "KeyManager" constraint not satisfied: expected exactly 1 but got 0',
-  )
+  await expect(
+    requireUsablePlugins(new PluginSet('server', options.plugins, noExternal), {
+      ...options,
+      clock: systemClock,
+      verify: nodeVerifier(),
+    }),
+  ).rejects.toThrow('plugin type "KeyManager" constraint not satisfied: expected exactly 1 but got 0')
 })
 
 test('plugins that are not enabled are not looked at', async () => {

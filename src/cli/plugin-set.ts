@@ -13,6 +13,7 @@ import {
   type Kinds,
   type PluginDeclaration,
   type PluginOf,
+  type PreviewHost,
   type ReadHost,
   type Side,
 } from '../plugins/plugin.ts'
@@ -88,6 +89,21 @@ export class PluginSet<S extends Side> {
     for (const kind of Object.keys(CARDINALITIES[this.#side])) {
       const text = this.#wrongNumber(kind)
       if (text !== undefined) problems.push({ kind, name: undefined, notes: [{ text, line: undefined, odd: false }] })
+    }
+    return problems
+  }
+
+  /** What is wrong with what the plugins name on this machine, a sentence each. Nothing is changed, and those out of process are not asked. */
+  async preview(host: PreviewHost): Promise<readonly string[]> {
+    const problems: string[] = []
+    for (const config of this.#plugins) {
+      if (config.command !== undefined) continue
+      const half = await halfOf(this.#side, config)
+      try {
+        await half.preview(dataOf(config), host)
+      } catch (error) {
+        problems.push(notConfigured(config, error).message)
+      }
     }
     return problems
   }
@@ -175,7 +191,7 @@ export function pluginHealthChecks(plugins: PluginSet<Side>): readonly HealthChe
  * Ends a start before anything is made if a plugin cannot be.
  * @throws CommandError with SPIRE's texts
  */
-export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>, host: ReadHost): Promise<void> {
+export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>, host: PreviewHost): Promise<void> {
   for (const { kind, name, notes } of await plugins.check(host, 'skip')) {
     const note = notes.find(({ odd }) => !odd)
     if (note === undefined) continue
@@ -185,6 +201,8 @@ export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>
       { hints: note.line === undefined ? [] : [`see ${kind} ${JSON.stringify(name)}, line ${note.line}`] },
     )
   }
+  const [problem] = await plugins.preview(host)
+  if (problem !== undefined) throw new CommandError(problem)
 }
 
 /** SPIRE's words for a kind of plugin that there is none of. */

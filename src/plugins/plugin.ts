@@ -25,6 +25,12 @@ export interface ReadHost {
   readonly dataDir: string
 }
 
+/** What a plugin may know that looks at what its configuration names. */
+export interface PreviewHost extends ReadHost {
+  readonly clock: Clock
+  readonly verify: VerifySignature
+}
+
 /** What a server lends its plugins. A plugin's maker names the parts that it needs. */
 export interface ServerHost extends ReadHost {
   /** The roots of the own bundle at this moment. */
@@ -103,6 +109,11 @@ export interface Half<Plugin, Host> {
    * @throws ConfigProblems, or Error with one problem, in SPIRE's words
    */
   check(data: PlainObject, host: ReadHost): Promise<readonly string[]>
+  /**
+   * Looks at what the configuration names on this machine, and changes nothing: what is wrong there ends a start before anything is made.
+   * @throws as `check`, and Error
+   */
+  preview(data: PlainObject, host: PreviewHost): Promise<void>
   /** @throws as `check`, and Error if the plugin cannot work */
   make(data: PlainObject, host: Host): Promise<Plugin>
 }
@@ -113,13 +124,17 @@ export function half<Config, Plugin, Host extends ReadHost>(parts: {
   readonly read: (data: PlainObject, host: ReadHost) => Config | Promise<Config>
   readonly make: (config: Config, host: Host) => Plugin | Promise<Plugin>
   readonly odd?: (data: PlainObject) => readonly string[]
+  readonly preview?: (config: Config, host: PreviewHost) => Promise<unknown>
 }): Half<Plugin, Host> {
-  const { keys, read, make, odd } = parts
+  const { keys, read, make, odd, preview } = parts
   return {
     keys,
     async check(data, host) {
       await read(data, host)
       return odd?.(data) ?? []
+    },
+    async preview(data, host) {
+      await preview?.(await read(data, host), host)
     },
     make: async (data, host) => make(await read(data, host), host),
   }

@@ -139,7 +139,7 @@ async function serve(
   const clock = systemClock
   const random = (bytes: Uint8Array) => crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>)
   const verify = nodeVerifier()
-  await requireUsablePlugins(pluginSet, options)
+  await requireUsablePlugins(pluginSet, { ...options, clock, verify })
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 })
   warnIfShared(options.dataDir, 'data', log)
   warnIfShared(dirname(resolve(options.socketPath)), 'socket', log)

@@ -1,8 +1,10 @@
 import type { ExchangeSourceConfig } from '../../config/exchange.ts'
 import { readServerConfig } from '../../config/server.ts'
+import { systemClock } from '../../core/clock.ts'
 import { errorMessage } from '../../core/error.ts'
 import { silentLog } from '../../core/log.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
+import { nodeVerifier } from '../../plugins/signer.ts'
 import { defineCommand } from '../command.ts'
 import { CommandError, hintsOf } from '../failure.ts'
 import type { PluginProblem } from '../plugin-set.ts'
@@ -27,6 +29,7 @@ export const command = defineCommand({
     )
     await checkExchange(http?.exchange ?? [], trustDomain)
     const { PluginSet } = await import('../plugin-set.ts')
+    let warnings = withoutEffect
     try {
       const pluginSet = new PluginSet('server', plugins, async () => {
         const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
@@ -52,6 +55,9 @@ export const command = defineCommand({
         )
         return 1
       }
+      // What it names may be on another machine: SPIRE's verdict stays.
+      const preview = { trustDomain, dataDir, clock: systemClock, verify: nodeVerifier() }
+      warnings = [...warnings, ...(await pluginSet.preview(preview))]
     } catch (error) {
       if (!(error instanceof CommandError)) throw error
       context.stderr(`Could not validate configuration file: ${error.message}`)
@@ -59,7 +65,7 @@ export const command = defineCommand({
       return 1
     }
     context.stdout('SPIRE server configuration file is valid.\n')
-    for (const sentence of withoutEffect) context.stderr(`Warning: ${sentence}\n`)
+    for (const sentence of warnings) context.stderr(`Warning: ${sentence}\n`)
     return 0
   },
 })

@@ -11,7 +11,7 @@ import { certificatesFromPem } from '../../core/pem.ts'
 import { parseTrustDomainName } from '../../core/trust-domain.ts'
 import { encodeName } from '../../core/x509-name.ts'
 import { generateSigner, nodeVerifier } from '../signer.ts'
-import { type DiskUpstreamOptions, diskUpstreamAuthority } from './disk.ts'
+import declaration, { type DiskUpstreamOptions, diskUpstreamAuthority } from './disk.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'turret-upstream-'))
 const at = (name: string) => join(folder, name)
@@ -158,4 +158,23 @@ test('files that are replaced are used for the next CA; while they are broken th
   expect(Buffer.from(second.upstreamRoots[0]!.der)).toEqual(
     Buffer.from(certificatesFromPem(readFileSync(at('other.pem'), 'utf8'))[0]!),
   )
+})
+
+test('a CA that has ended signs nothing, with a bundle or without, and is found out before anything is made', async () => {
+  const late = { nowMs: () => (now + 3 * 86_400) * 1000 }
+  for (const [certFilePath, keyFilePath, bundleFilePath] of [
+    ['root.pem', 'root.key', ''],
+    ['middle.pem', 'middle.key', 'root.pem'],
+  ] as const) {
+    const files = {
+      cert_file_path: at(certFilePath),
+      key_file_path: at(keyFilePath),
+      bundle_file_path: bundleFilePath === '' ? '' : at(bundleFilePath),
+    }
+    const host = { trustDomain: parseTrustDomainName('example.org'), dataDir: folder, verify }
+    await expect(declaration.server!.preview(files, { ...host, clock: late })).rejects.toThrow(
+      'unable to load upstream CA: the certificate ended at',
+    )
+    await declaration.server!.preview(files, { ...host, clock: { nowMs: () => now * 1000 } })
+  }
 })

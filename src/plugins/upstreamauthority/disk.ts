@@ -11,6 +11,7 @@ import { verifyPath } from '../../core/path-validation.ts'
 import { certificatesFromPem, decodePem } from '../../core/pem.ts'
 import type { UpstreamAuthority, UpstreamX509Ca } from '../../core/plugin.ts'
 import type { VerifySignature } from '../../core/public-key.ts'
+import { rfc3339 } from '../../core/rfc3339.ts'
 import { trustDomainId } from '../../core/spiffe-id.ts'
 import type { TrustDomain } from '../../core/trust-domain.ts'
 import { BACKDATE_SECONDS, issuerOf, randomSerial, signCertificate } from '../../core/x509-svid.ts'
@@ -82,13 +83,21 @@ export async function diskUpstreamAuthority(options: DiskUpstreamOptions): Promi
   return { name: 'disk', mintX509Ca }
 }
 
-async function load(options: DiskUpstreamOptions): Promise<Loaded> {
+async function load(
+  options: Pick<DiskUpstreamOptions, 'certFilePath' | 'keyFilePath' | 'bundleFilePath' | 'clock' | 'verify'>,
+): Promise<Loaded> {
   const { certFilePath, keyFilePath, bundleFilePath } = options
   const signer = await loadKey(keyFilePath)
   const chain = await loadCertificates(certFilePath, 'certificate')
   const own = chain[0]!
   if (!equalBytes(own.spki, signer.publicKey)) {
     throw new StatusError('INVALID_ARGUMENT', 'unable to load upstream CA: certificate and private key do not match')
+  }
+  if (own.notAfter <= epochSeconds(options.clock)) {
+    throw new StatusError(
+      'INVALID_ARGUMENT',
+      `unable to load upstream CA: the certificate ended at ${rfc3339(own.notAfter)}`,
+    )
   }
   if (!own.isCa) throw new StatusError('INVALID_ARGUMENT', 'unable to load upstream CA: the certificate is not a CA')
   let roots: readonly Certificate[]
@@ -155,6 +164,7 @@ const declaration: PluginDeclaration<'UpstreamAuthority'> = {
       }
       return { certFilePath, keyFilePath, bundleFilePath: textOf(data, 'bundle_file_path') }
     },
+    preview: (files, host) => load({ ...files, ...host }),
     make: (files, { trustDomain, clock, random, verify, log }) =>
       diskUpstreamAuthority({ ...files, trustDomain, clock, random, verify, log }),
   }),
