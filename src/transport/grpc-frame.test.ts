@@ -48,6 +48,50 @@ test('a length of four gigabytes is refused from its prefix alone', () => {
   expect(() => reader.next()).toThrow('grpc: received message larger than max (4294967295 vs. 4194304)')
 })
 
+test('a message may be as long as is said, and not a byte longer', () => {
+  const reader = new FrameReader({ maxMessageBytes: 3 })
+  reader.push(frameMessage(Uint8Array.of(1, 2, 3)))
+  expect([...reader.next()!]).toEqual([1, 2, 3])
+  reader.push(frameMessage(Uint8Array.of(1, 2, 3, 4)))
+  expect(() => reader.next()).toThrow('grpc: received message larger than max (4 vs. 3)')
+})
+
+test('a compressed message is inflated to no more than a message may have', () => {
+  const asked: unknown[] = []
+  const reader = new FrameReader({
+    maxMessageBytes: 3,
+    encoding: 'gzip',
+    inflate: (message, maxBytes) => {
+      asked.push([...message], maxBytes)
+      return Uint8Array.of(9)
+    },
+  })
+  reader.push(Uint8Array.of(1, 0, 0, 0, 2, 5, 6))
+  expect(reader.next()).toEqual(Uint8Array.of(9))
+  expect(asked).toEqual([[5, 6], 3])
+})
+
+const IDENTITY = 'INTERNAL: grpc: compressed flag set with identity or empty encoding'
+test.each<[number, string | undefined, typeof inflate | undefined, string]>([
+  [2, 'gzip', inflate, 'INTERNAL: grpc: received unexpected payload format 2'],
+  [255, undefined, undefined, 'INTERNAL: grpc: received unexpected payload format 255'],
+  [1, undefined, inflate, IDENTITY],
+  [1, '', inflate, IDENTITY],
+  [1, 'identity', inflate, IDENTITY],
+  [1, 'br', inflate, 'UNIMPLEMENTED: grpc: Decompressor is not installed for grpc-encoding "br"'],
+  [1, 'gzip', undefined, 'UNIMPLEMENTED: grpc: Decompressor is not installed for grpc-encoding "gzip"'],
+])('a message with the flags %i and the encoding %s is refused', (flags, encoding, inflates, refusal) => {
+  const reader = new FrameReader({ encoding, ...(inflates ? { inflate: inflates } : {}) })
+  reader.push(Uint8Array.of(flags, 0, 0, 0, 1, 7))
+  let refused = ''
+  try {
+    reader.next()
+  } catch (error) {
+    if (error instanceof StatusError) refused = `${error.code}: ${error.message}`
+  }
+  expect(refused).toBe(refusal)
+})
+
 test.each([
   ['30S', 30_000],
   ['1H', 3_600_000],
