@@ -19,6 +19,7 @@ const secret = { 'turret-front-secret': SECRET }
 
 const plain: FrontOptions = { name: 'plain', carrier: 'rfc9440', secret: SECRET }
 const aws: FrontOptions = { name: 'aws', carrier: 'aws_alb_passthrough', addresses: ['10.0.0.0/8'] }
+const twoNetworks: FrontOptions = { ...aws, addresses: ['10.0.0.0/8', '192.168.0.0/16'] }
 const awsVerify: FrontOptions = { name: 'aws', carrier: 'aws_alb_verify', addresses: ['10.0.0.0/8'] }
 const cloudflare: FrontOptions = { name: 'cf', carrier: 'cloudflare', secret: SECRET }
 const here: FrontOptions = { ...plain, addresses: ['127.0.0.1'] }
@@ -60,6 +61,7 @@ test.each<[string, FrontOptions, Record<string, string>, string, TlsClientAuth |
   ],
   ['a load balancer of AWS', aws, { 'x-amzn-mtls-clientcert': pem + pem }, '10.1.2.3', undefined, 2],
   ['one with a chain of eight', aws, { 'x-amzn-mtls-clientcert': pem.repeat(8) }, '10.1.2.3', undefined, 8],
+  ['one in the second of its networks', twoNetworks, { 'x-amzn-mtls-clientcert': pem }, '192.168.1.2', undefined, 1],
   ['one that verifies by itself', awsVerify, { 'x-amzn-mtls-clientcert-leaf': pem }, '::ffff:10.1.2.3', undefined, 1],
   ['Cloudflare', cloudflare, { ...secret, ...good, 'client-cert': leaf }, '', undefined, 1],
   ['Cloudflare around a Worker', platform, {}, '', fromPlatform(), 1],
@@ -114,6 +116,7 @@ test.each<[string, FrontOptions | undefined, Record<string, string>, string, Tls
   ],
   ['a certificate where no platform is', platform, { 'client-cert': leaf }, '', undefined, STRANGER],
   ['PEM from another address', aws, { 'x-amzn-mtls-clientcert': pem }, '11.0.0.1', undefined, STRANGER],
+  ['PEM from none of two networks', twoNetworks, { 'x-amzn-mtls-clientcert': pem }, '172.16.0.1', undefined, STRANGER],
   ['PEM from nowhere', aws, { 'x-amzn-mtls-clientcert': pem }, '', undefined, STRANGER],
   [
     'an address, but not the secret',
