@@ -4,7 +4,7 @@ import { createCsr } from '../src/core/csr.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { KeyType } from '../src/core/key-type.ts'
 import type { Log } from '../src/core/log.ts'
-import type { AgentNodeAttestor, KeyManager } from '../src/core/plugin.ts'
+import type { AgentNodeAttestor, KeyManager, SvidStore } from '../src/core/plugin.ts'
 import type { VerifySignature } from '../src/core/public-key.ts'
 import { rememberingVerifier } from '../src/core/remembering-verifier.ts'
 import { rfc3339 } from '../src/core/rfc3339.ts'
@@ -21,6 +21,7 @@ import { isRotationDue, type RotationRule } from './rotation-rule.ts'
 import { type ConnectToServer, RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
 import type { StateFile } from './state.ts'
+import { StoredSvids } from './stored-svids.ts'
 import { SvidCache, type WorkloadSvid } from './svid-cache.ts'
 import { type NewWorkloadKey, type SigningTrust, SvidSigning, signJwt } from './svid-signing.ts'
 import { type SyncResult, synchronise } from './sync.ts'
@@ -46,6 +47,8 @@ export interface AgentDeps {
   readonly state: StateFile
   readonly keyManager: KeyManager
   readonly nodeAttestor: AgentNodeAttestor
+  /** For entries with `store_svid`, by name; without any, those are left alone. */
+  readonly svidStores?: ReadonlyMap<string, SvidStore>
   /** DER roots to trust before there is a stored bundle; not called with insecure bootstrap. @throws Error */
   readonly bootstrapRoots: () => Promise<readonly Uint8Array[]>
   readonly newWorkloadKey: NewWorkloadKey
@@ -63,6 +66,7 @@ const ROTATION_CHECK_MS = 5_000
 const SIGN_INTERVAL_MS = 500
 const RESYNC_INTERVAL_MS = 1_000
 const REMEMBERED_SIGNATURES = 256
+const STORE_INTERVAL_MS = 5_000
 const MAX_SYNC_BACKOFF_MS = 8 * 60_000
 const MAX_SIGN_BACKOFF_MS = 4 * 60_000
 
@@ -73,6 +77,7 @@ const MAX_SIGN_BACKOFF_MS = 4 * 60_000
 export class Agent {
   readonly cache: SvidCache
   readonly jwts: JwtCache
+  readonly #stored: StoredSvids | undefined
   readonly #deps: AgentDeps
   readonly #signal: AbortSignal
   readonly #signing: SvidSigning
@@ -111,6 +116,21 @@ export class Agent {
       log: log.child({ subsystem_name: 'cache_manager' }),
       rotation,
     })
+    if (deps.svidStores?.size) {
+      this.#stored = new StoredSvids({
+        trustDomain: options.trustDomain,
+        stores: deps.svidStores,
+        cache: new SvidCache({
+          trustDomain: options.trustDomain,
+          maxSize: Number.MAX_SAFE_INTEGER,
+          clock,
+          log: log.child({ subsystem_name: 'svid_store_cache' }),
+          rotation,
+        }),
+        clock,
+        log: log.child({ subsystem_name: 'svid_store_service' }),
+      })
+    }
     this.jwts = new JwtCache({
       maxSize: options.jwtCacheSize,
       hitTimeoutMs: options.jwtHitTimeoutMs,
@@ -251,9 +271,18 @@ export class Agent {
       maxIntervalMs: RETRY_TOTAL_MS,
       failure: this.#identity.reattestable ? 'Could not reattest agent' : 'Could not rotate agent SVID',
     })
+    const stored = this.#stored
+    const storeLoop =
+      stored &&
+      new Loop(() => stored.process(), {
+        ...common,
+        intervalMs: STORE_INTERVAL_MS,
+        maxIntervalMs: STORE_INTERVAL_MS,
+        failure: 'SVIDs could not be stored',
+      })
     this.cache.onMiss = () => signLoop.kick()
     try {
-      await Promise.all([this.#syncLoop.run(), signLoop.run(), rotationLoop.run()])
+      await Promise.all([this.#syncLoop.run(), signLoop.run(), rotationLoop.run(), storeLoop?.run()])
     } finally {
       stop.abort()
       managerLog.debug('Stopping SVID rotator')
@@ -278,32 +307,43 @@ export class Agent {
       throw new StatusError('INTERNAL', 'the server sent a bundle without X.509 authorities')
     const changed = bundle !== this.#bundle
     this.#known = result
-    this.cache.apply(new Map([...result.entries].filter(([, entry]) => !entry.storeSvid)), result.bundles)
-    this.cache.store(new Map([...unsure].filter(([id, { signedFor }]) => this.cache.entry(id) === signedFor)))
+    for (const cache of this.#caches) {
+      const isStored = cache === this.#stored?.cache
+      cache.apply(new Map([...result.entries].filter(([, entry]) => entry.storeSvid === isStored)), result.bundles)
+      cache.store(new Map([...unsure].filter(([id, { signedFor }]) => cache.entry(id) === signedFor)))
+    }
     if (changed) this.#trustOnly(bundle)
     if (changed) await state.save({ bundle: bundle.x509Authorities.map((root) => root.der) })
     this.#lastSync = epochSeconds(clock)
     for (const resolve of this.#awaitingSync.splice(0, waiting)) resolve()
   }
 
+  get #caches(): readonly SvidCache[] {
+    return this.#stored ? [this.cache, this.#stored.cache] : [this.cache]
+  }
+
   /**
-   * Gets everything signed that the cache wants signed, each entry once: an SVID that is due again as soon as it was made waits for
+   * Gets everything signed that the caches want signed, each entry once: an SVID that is due again as soon as it was made waits for
    * the next pass.
    */
   async signPending(): Promise<void> {
+    for (const cache of this.#caches) await this.#signPending(cache)
+  }
+
+  async #signPending(cache: SvidCache): Promise<void> {
     const managerLog = this.#deps.log.child({ subsystem_name: 'manager' })
     const tried = new Set(this.#unsure.keys())
     for (;;) {
-      const entries = this.cache.needed(this.#signing.limit, tried)
+      const entries = cache.needed(this.#signing.limit, tried)
       if (entries.length === 0) return
       for (const entry of entries) tried.add(entry.id)
       managerLog.debug('Renewing stale entries', {
-        cache_type: 'workload',
+        cache_type: cache === this.cache ? 'workload' : 'svid_store',
         count: entries.length,
         limit: this.#signing.limit,
       })
       for (const entry of entries) {
-        const former = this.cache.svid(entry.id)
+        const former = cache.svid(entry.id)
         managerLog.info(former ? 'Renewing X509-SVID' : 'Creating X509-SVID', {
           entry_id: entry.id,
           spiffe_id: entry.spiffeId,
@@ -313,7 +353,7 @@ export class Agent {
       const { svids, unsure, outdated } = await this.#signing.sign(this.#connection, entries)
       if (unsure.size > 0) this.#unsure = new Map([...this.#unsure, ...unsure])
       if (outdated) void this.resync()
-      this.cache.store(svids)
+      cache.store(svids)
     }
   }
 

@@ -172,3 +172,26 @@ export interface BundlePublisher {
   readonly name: string
   publish(bundle: Bundle): Promise<void>
 }
+
+/** What a store of SVIDs is given. */
+export interface StoredSvid {
+  readonly spiffeId: SpiffeId
+  /** DER, leaf first. */
+  readonly chain: readonly Uint8Array[]
+  /** PKCS#8, DER. */
+  readonly privateKey: Uint8Array
+  readonly expiresAt: EpochSeconds
+  /** DER of the roots of the own trust domain. */
+  readonly bundle: readonly Uint8Array[]
+  /** Where it goes: values of the entry's selectors. */
+  readonly metadata: readonly string[]
+  /** Roots by ID of the trust domain, DER one after the other. */
+  readonly federatedBundles: ReadonlyMap<SpiffeId, Uint8Array>
+}
+
+/** Keeps SVIDs where workloads without an agent find them. */
+export interface SvidStore {
+  readonly name: string
+  put(svid: StoredSvid): Promise<void>
+  delete(metadata: readonly string[]): Promise<void>
+}

@@ -9,6 +9,7 @@ import type {
   KeyManager,
   NodeAttestor,
   Notifier,
+  SvidStore,
   UpstreamAuthority,
   WorkloadAttestor,
 } from '../core/plugin.ts'
@@ -82,7 +83,7 @@ export interface AgentKinds {
   KeyManager: { readonly plugin: KeyManager; readonly host: AgentHost }
   NodeAttestor: { readonly plugin: AgentNodeAttestor; readonly host: AgentHost }
   WorkloadAttestor: { readonly plugin: WorkloadAttestor; readonly host: AgentHost }
-  SVIDStore: { readonly plugin: never; readonly host: AgentHost }
+  SVIDStore: { readonly plugin: SvidStore; readonly host: AgentHost }
 }
 
 /** The kinds of either side. */

@@ -220,4 +220,21 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('plugins made with the
       'one or more notifiers returned an error: notifier(odd): I advise against it',
     )
   }, 60_000)
+
+  test('an SVID store gets what entries with store_svid say, and takes it out when they are gone', async () => {
+    const file = cluster.path('store.txt')
+    const server = await cluster.serverFiles('stored')
+    await cluster.startServer(server)
+    const agent = cluster.agentFiles('stored-agent', server, {
+      plugins: external('agent', 'SVIDStore', `file = "${file}"`),
+    })
+    await cluster.startAgent(agent, server, await cluster.token(server, 'node'))
+    const entry = ['entry', 'create', '-parentID', spiffe('node'), '-spiffeID', spiffe('s'), '-storeSVID']
+    const created = await cluster.must(server, ...entry, '-selector', 'odd:secret:one', '-selector', 'odd:zone:two')
+    const stored = `put ${spiffe('s')} ${spiffe('s')} secret:one,zone:two roots=1`
+    await eventually(async () => expect(heard(file)).toContain(stored))
+    await cluster.must(server, 'entry', 'delete', '-entryID', /Entry ID +: (\S+)/.exec(created)![1]!)
+    await eventually(async () => expect(heard(file)).toContain('delete secret:one,zone:two'))
+    expect(heard(file).filter((line) => line === stored)).toHaveLength(1)
+  }, 60_000)
 })

@@ -1,4 +1,4 @@
-import type { AgentNodeAttestor, KeyManager, WorkloadAttestor } from '../../core/plugin.ts'
+import type { AgentNodeAttestor, KeyManager, SvidStore, WorkloadAttestor } from '../../core/plugin.ts'
 import { joinTokenAttestor } from '../../plugins/nodeattestor/join_token/agent.ts'
 import type { AgentHost } from '../../plugins/plugin.ts'
 import type { PluginSet } from '../plugin-set.ts'
@@ -7,6 +7,8 @@ export interface AgentPlugins {
   readonly keyManager: KeyManager
   readonly nodeAttestor: AgentNodeAttestor
   readonly workloadAttestors: readonly WorkloadAttestor[]
+  /** By name. */
+  readonly svidStores: ReadonlyMap<string, SvidStore>
 }
 
 /**
@@ -22,10 +24,11 @@ export async function makeAgentPlugins(
   const [[, keyManager]] = (await plugins.make('KeyManager', host)) as [[string, KeyManager]]
   const [[, configured]] = (await plugins.make('NodeAttestor', host)) as [[string, AgentNodeAttestor]]
   const attestors = await plugins.make('WorkloadAttestor', host)
-  await plugins.make('SVIDStore', host)
+  const stores = await plugins.make('SVIDStore', host)
   return {
     keyManager,
     nodeAttestor: joinToken === undefined ? configured : joinTokenAttestor(joinToken),
+    svidStores: new Map(stores),
     workloadAttestors: attestors.map(([, attestor]) => attestor),
   }
 }

@@ -133,6 +133,7 @@ async function serve(
       state,
       keyManager: plugins.keyManager,
       nodeAttestor: plugins.nodeAttestor,
+      svidStores: plugins.svidStores,
       bootstrapRoots: () => bootstrapRoots(options),
       newWorkloadKey: generateSigner,
       connect: serverConnections(options, verify),

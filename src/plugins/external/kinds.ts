@@ -54,6 +54,10 @@ const KINDS: ExternalKinds = {
       service: 'spire.plugin.agent.nodeattestor.v1.NodeAttestor',
       of: async ({ name, calls }) => (await import('./nodeattestor-agent.ts')).externalAgentNodeAttestor(name, calls),
     },
+    SVIDStore: {
+      service: 'spire.plugin.agent.svidstore.v1.SVIDStore',
+      of: async ({ name, calls }) => (await import('./svidstore.ts')).externalSvidStore(name, calls),
+    },
     WorkloadAttestor: {
       service: 'spire.plugin.agent.workloadattestor.v1.WorkloadAttestor',
       of: async ({ name, calls }) => (await import('./workloadattestor.ts')).externalWorkloadAttestor(name, calls),
