@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseCertificate } from '../src/core/certificate.ts'
+import { type Log, silentLog } from '../src/core/log.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName } from '../src/core/trust-domain.ts'
 import { serialDecimal } from '../src/core/x509-svid.ts'
@@ -23,6 +24,20 @@ test('an agent renews its SVID at half its life, and is the same then', async ()
   await agent.rotateIfDue()
   expect(agent.identity.spiffeId).toBe(AGENT_ID)
   expect(agent.identity.chain).not.toEqual(before.chain)
+  await server.store.close()
+})
+
+test('an agent that skips verification says so when there is a certificate, and not before', async () => {
+  const server = await testServer()
+  const warned: string[] = []
+  const log: Log = { ...silentLog, warn: (message) => warned.push(message), child: () => log }
+  await startAgent(server, { log })
+  expect(warned).toEqual([])
+  await server.store.joinTokens.create({ value: 'token', expiresAt: server.clock.ms / 1000 + 600 })
+  const judged: unknown[] = []
+  await startAgent(server, { log, judge: (roots) => judged.push(roots?.length) })
+  expect(judged).toEqual([undefined, 1])
+  expect(warned).toEqual(['Insecure bootstrap enabled; skipping server certificate verification'])
   await server.store.close()
 })
 

@@ -466,17 +466,20 @@ export class FatalError extends Error {}
 async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first: boolean): Promise<AgentIdentity> {
   const { state, options, keyManager, nodeAttestor, connect } = deps
   const log = attestorLogOf(deps)
-  let roots: readonly Uint8Array[] | undefined = state.state.bundle
-  if (roots.length === 0) {
-    if (options.insecureBootstrap) {
+  const known = state.state.bundle
+  let roots = (): readonly Uint8Array[] | undefined => known
+  if (known.length === 0 && options.insecureBootstrap) {
+    // Asked when there is a certificate to verify: what never connected skipped nothing.
+    roots = () => {
       log.warn('Insecure bootstrap enabled; skipping server certificate verification')
-      roots = undefined
-    } else {
-      roots = await deps.bootstrapRoots()
-      log.info('Bundle loaded')
+      return undefined
     }
+  } else if (known.length === 0) {
+    const first = await deps.bootstrapRoots()
+    roots = () => first
+    log.info('Bundle loaded')
   }
-  const connection = await connect({ roots: () => roots })
+  const connection = await connect({ roots })
   try {
     const key = await keyManager.generateKey(slot, 'ec-p256')
     const { chain, reattestable, bundle } = await attestNode(connection, nodeAttestor, key)

@@ -53,9 +53,24 @@ test.each([
 ])('a server is sent the token only if it is believed: %s', async (_, overHttp, wanted) => {
   const { sent, connection, attestor } = impostor(overHttp)
   expect(await rejection(attestNode(connection, attestor, await generateSigner('ec-p256')))).toBe(
-    "UNAVAILABLE: failed to receive attestation response: the server's answer is not to be trusted: x",
+    "UNAVAILABLE: failed to receive attestation response: rpc error: code = Unavailable desc = the server's answer is not to be trusted: x",
   )
   expect(sent).toEqual(wanted)
+})
+
+test('a server that cannot be reached is told from one that ends the stream', async () => {
+  const { connection, attestor } = impostor(false)
+  const text = 'connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: i/o timeout"'
+  const bidi: GrpcChannel['bidi'] = (...call) => ({
+    ...connection.bidi(...call),
+    // biome-ignore lint/correctness/useYield: it has nothing to say.
+    messages: (async function* () {
+      throw new StatusError('UNAVAILABLE', text)
+    })(),
+  })
+  expect(await rejection(attestNode({ ...connection, bidi }, attestor, await generateSigner('ec-p256')))).toBe(
+    `UNAVAILABLE: could not open attestation stream to SPIRE server: rpc error: code = Unavailable desc = ${text}`,
+  )
 })
 
 /** A server that is believed and answers an attestation with these messages, and then with the last one again and again. */
@@ -150,7 +165,7 @@ test('without the bundle nobody is attested, and the code of the refusal stays',
   const { connection, attestor, ended } = answering(resultOf(der))
   const unary = () => Promise.reject(new StatusError('PERMISSION_DENIED', 'no'))
   expect(await rejection(attestNode({ ...connection, unary }, attestor, await generateSigner('ec-p256')))).toBe(
-    'PERMISSION_DENIED: failed to get updated bundle: no',
+    'PERMISSION_DENIED: failed to get updated bundle: rpc error: code = PermissionDenied desc = no',
   )
   expect(ended()).toBe(true)
 })

@@ -9,6 +9,7 @@ import type { Signer } from '../src/core/key-type.ts'
 import type { AgentNodeAttestor, CarriedAttestation } from '../src/core/plugin.ts'
 import { parseTrustDomain } from '../src/core/trust-domain.ts'
 import { SVID_SUBJECT } from '../src/core/x509-svid.ts'
+import { rpcErrorText } from '../src/rpc/status-text.ts'
 import type { BidiCall, GrpcChannel } from '../src/transport/grpc-client.ts'
 import { RPC_TIMEOUT_MS } from './server-connection.ts'
 import { SERVER } from './server-methods.ts'
@@ -73,7 +74,7 @@ async function believe(
 ): Promise<CarriedAttestation> {
   const { trustDomain } = await connection
     .unary(SERVER.getBundle, { outputMask: NOTHING }, { timeoutMs: RPC_TIMEOUT_MS })
-    .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
+    .catch((error) => Promise.reject(unanswered(error)))
   return { trustDomain: parseTrustDomain(trustDomain), csr, now: serverTime() }
 }
 
@@ -85,9 +86,7 @@ async function answer(
 ): Promise<Result> {
   const messages = call.messages[Symbol.asyncIterator]()
   for (let round = 0; round <= MAX_CHALLENGES; round += 1) {
-    const next = await messages
-      .next()
-      .catch((error) => Promise.reject(rewrap('failed to receive attestation response', error)))
+    const next = await messages.next().catch((error) => Promise.reject(unanswered(error)))
     if (next.done) throw new StatusError('INTERNAL', 'failed to receive attestation response: EOF')
     if (next.value.result) return next.value.result
     if (!next.value.challenge)
@@ -115,5 +114,15 @@ export function chainOf(svid: X509SVID | undefined): readonly Uint8Array[] {
 
 /** Keeps the code, so that PermissionDenied stays final, and the details. */
 function rewrap(message: string, error: unknown): StatusError {
-  return wrapError(error instanceof StatusError ? error.code : 'UNKNOWN', message, error)
+  if (!(error instanceof StatusError)) return wrapError('UNKNOWN', message, error)
+  return new StatusError(error.code, `${message}: ${rpcErrorText(error)}`, { cause: error, details: error.details })
+}
+
+/** In Go a stream opens once there is a connection; here the first message tells that there is none. */
+function unanswered(error: unknown): StatusError {
+  const unconnected = error instanceof StatusError && error.message.startsWith('connection error: ')
+  return rewrap(
+    unconnected ? 'could not open attestation stream to SPIRE server' : 'failed to receive attestation response',
+    error,
+  )
 }

@@ -1,6 +1,7 @@
 import { StatusError } from '../core/error.ts'
+import { rpcErrorText } from '../rpc/status-text.ts'
 import type { ClientCallOptions, ClientMethod, GrpcChannel } from '../transport/grpc-client.ts'
-import { CommandError, rpcErrorText } from './failure.ts'
+import { CommandError } from './failure.ts'
 
 /** The API behind a socket, as commands use it. */
 export interface ApiClient {

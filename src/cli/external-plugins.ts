@@ -9,7 +9,8 @@ import { externalKind } from '../plugins/external/kinds.ts'
 import { type ExternalPlugin, loadExternalPlugin } from '../plugins/external/plugin.ts'
 import type { HostOf, Kind, Kinds, PluginOf, Side } from '../plugins/plugin.ts'
 import type { BoundService } from '../rpc/service.ts'
-import { CommandError, rpcErrorText } from './failure.ts'
+import { rpcErrorText } from '../rpc/status-text.ts'
+import { CommandError } from './failure.ts'
 
 /** What plugins out of process are lent, whatever their kind. */
 export interface ExternalHost {

@@ -27,11 +27,6 @@ export function codeName(code: number): string {
   return CODE_NAMES[code] ?? `Code(${code})`
 }
 
-/** What a failed call looks like to the user: grpc-go's text of a status. */
-export function rpcErrorText(error: StatusError): string {
-  return `rpc error: code = ${codeName(STATUS_CODES[error.code])} desc = ${error.message}`
-}
-
 /** Go's text of a failed file operation, `open /x: no such file or directory`; other errors come back as they are. */
 export function fileError(error: unknown, operation: string, path: string): unknown {
   const code = (error as NodeJS.ErrnoException).code

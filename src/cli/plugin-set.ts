@@ -18,9 +18,10 @@ import {
   type Side,
 } from '../plugins/plugin.ts'
 import { AGENT_CARDINALITIES, type Cardinality, REGISTRY, SERVER_CARDINALITIES } from '../plugins/registry.ts'
+import { rpcErrorText } from '../rpc/status-text.ts'
 import { CatalogLog } from './catalog-log.ts'
 import type { ExternalHost, ExternalPlugins } from './external-plugins.ts'
-import { CommandError, rpcErrorText } from './failure.ts'
+import { CommandError } from './failure.ts'
 import type { HealthCheck } from './health-listener.ts'
 import { nearNames } from './near-names.ts'
 

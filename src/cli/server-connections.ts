@@ -36,9 +36,13 @@ export function serverConnections(place: ServerPlace, verify: VerifySignature): 
   const verifyServer = async (chain: readonly Uint8Array[], trusted: readonly Uint8Array[] | undefined) => {
     if (trusted === undefined) {
       const expected = serverId(trustDomain)
-      const id = leafSpiffeId(parseCertificate(chain[0] ?? new Uint8Array(0)))
-      if (id !== expected)
-        throw new StatusError('UNAUTHENTICATED', `expected server SPIFFE ID "${expected}"; got ["${id}"]`)
+      const leaf = parseCertificate(chain[0] ?? new Uint8Array(0))
+      const { uris } = leaf
+      if (uris.length !== 1 || uris[0] !== expected) {
+        const got = uris.map((uri) => JSON.stringify(uri)).join(' ')
+        throw new StatusError('UNAUTHENTICATED', `expected server SPIFFE ID "${expected}"; got [${got}]`)
+      }
+      leafSpiffeId(leaf)
       return
     }
     const parsed = trusted.map(parseCertificate)

@@ -1,9 +1,12 @@
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
 import type * as Grpc from '@grpc/grpc-js'
 import { type StatusCode, StatusError } from '../core/error.ts'
 import type { MessageType } from '../rpc/method.ts'
-import { connectionErrorText } from './dial-error.ts'
+import { addressOf, connectionErrorText, dialTimeoutText, type LastHandshake } from './dial-error.ts'
 import { MAX_MESSAGE_BYTES } from './grpc-frame.ts'
 import { decodeStatusDetails, statusCodeOf } from './grpc-status.ts'
+import { hostPort } from './tcp-listener.ts'
 import type { ClientTls } from './tls-client.ts'
 
 export interface GrpcChannelOptions {
@@ -13,7 +16,11 @@ export interface GrpcChannelOptions {
   readonly tls?: ClientTls
   /** Longest response, bytes; default 4 MiB, as SPIRE's clients. */
   readonly maxMessageBytes?: number
+  /** How long a call waits for a connection; default 20 s, as grpc-go. Not on unix sockets. */
+  readonly dialTimeoutMs?: number
 }
+
+const DIAL_TIMEOUT_MS = 20_000
 
 /** A method as a client needs it. Rows of a method table fit. */
 export interface ClientMethod<Req, Res> {
@@ -52,12 +59,12 @@ export interface GrpcChannel {
 
 /**
  * Makes a channel; the first call connects, and fails at once with UNAVAILABLE when nobody listens or the server's
- * certificate is refused. grpc-js is loaded here and not before: it costs a CLI 60 ms.
+ * certificate is refused, and after a while when nobody answers at all. grpc-js is loaded here and not before: it costs a CLI 60 ms.
  */
 export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel> {
   const grpc = await import('@grpc/grpc-js')
   const { secureCredentials } = options.tls ? await import('./tls-client.ts') : { secureCredentials: undefined }
-  const handshake: { error?: Error | undefined } = {}
+  const handshake: LastHandshake = {}
   const credentials =
     options.tls && secureCredentials
       ? secureCredentials(grpc, options.tls, handshake)
@@ -78,7 +85,23 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
     for (const [name, value] of Object.entries(call?.metadata ?? {})) metadata.set(name, value)
     return metadata
   }
-  const errorOf = (error: unknown): StatusError => toStatusError(error as Grpc.ServiceError, options.target, handshake)
+  const channel = client.getChannel()
+  const { CONNECTING, READY } = grpc.connectivityState
+  /** grpc-js waits for a connection as long as the kernel tries, for two minutes, and so do calls: this one will not. */
+  const errorsOf = (running: Grpc.ClientUnaryCall | Grpc.ClientReadableStream<unknown>) => {
+    let timedOut: StatusError | undefined
+    if (!options.target.startsWith('unix:') && channel.getConnectivityState(false) !== READY) {
+      const timer = setTimeout(async () => {
+        if (channel.getConnectivityState(false) !== CONNECTING) return
+        const reached = { ...handshake }
+        timedOut = new StatusError('UNAVAILABLE', dialTimeoutText(await dialled(options.target), reached))
+        running.cancel()
+      }, options.dialTimeoutMs ?? DIAL_TIMEOUT_MS)
+      running.once('status', () => clearTimeout(timer))
+    }
+    return (error: unknown): StatusError =>
+      timedOut ?? toStatusError(error as Grpc.ServiceError, options.target, handshake)
+  }
 
   return {
     unary: (method, request, call) =>
@@ -88,6 +111,7 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
           return
         }
         let stop: (() => void) | undefined
+        let errorOf: ((error: unknown) => StatusError) | undefined
         const running = client.makeUnaryRequest(
           method.path,
           encoder(method.request),
@@ -97,11 +121,12 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
           deadlineOf(call),
           (error, response) => {
             stop?.()
-            if (error) reject(errorOf(error))
+            if (error) reject(errorOf!(error))
             else resolve(response!)
           },
         )
         stop = cancelOn(call?.signal, running)
+        errorOf = errorsOf(running)
       }),
 
     async *serverStream(method, request, call) {
@@ -114,7 +139,7 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
         metadataOf(call),
         deadlineOf(call),
       )
-      yield* messagesOf(running, cancelOn(call?.signal, running), errorOf)
+      yield* messagesOf(running, cancelOn(call?.signal, running), errorsOf(running))
     },
 
     bidi: (method, call) => {
@@ -125,6 +150,7 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
         metadataOf(call),
         deadlineOf(call),
       )
+      const errorOf = errorsOf(running)
       if (call?.signal?.aborted) running.cancel()
       let failure: StatusError | undefined
       running.on('error', (error) => {
@@ -150,11 +176,7 @@ export async function connect(options: GrpcChannelOptions): Promise<GrpcChannel>
 }
 
 /** Turns grpc-js's error into ours; what it says of a failed connection becomes what grpc-go says. */
-function toStatusError(
-  error: Grpc.ServiceError,
-  target: string,
-  handshake: { error?: Error | undefined },
-): StatusError {
+function toStatusError(error: Grpc.ServiceError, target: string, handshake: LastHandshake): StatusError {
   if (error instanceof StatusError) return error
   const code: StatusCode = statusCodeOf(error.code ?? 2)
   if (code === 'UNAVAILABLE') {
@@ -166,6 +188,19 @@ function toStatusError(
   const binary = error.metadata?.get('grpc-status-details-bin')[0]
   const details = Buffer.isBuffer(binary) ? decodeStatusDetails(binary) : []
   return new StatusError(code, error.details ?? error.message, { details, cause: error })
+}
+
+/** The address that a `dns:` target leads to, as Go would have dialled it: the first. */
+async function dialled(target: string): Promise<string> {
+  const place = addressOf(target)
+  const at = place.lastIndexOf(':')
+  const host = place.slice(0, at).replace(/^\[|\]$/g, '')
+  if (isIP(host) !== 0) return place
+  try {
+    return hostPort((await lookup(host)).address, Number(place.slice(at + 1)))
+  } catch {
+    return place
+  }
 }
 
 async function* messagesOf<T>(

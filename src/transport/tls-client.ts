@@ -1,6 +1,8 @@
 import type { Socket } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import type * as Grpc from '@grpc/grpc-js'
+import { type LastHandshake, tlsErrorText } from './dial-error.ts'
+import { hostPort } from './tcp-listener.ts'
 import { peerChain, secureContextOf, type TlsIdentity } from './tls.ts'
 
 export interface ClientTls {
@@ -19,13 +21,9 @@ const HANDSHAKE_TIMEOUT_MS = 20_000
 
 /**
  * Credentials for grpc-js that leave the verification to us: Node's own check knows no SPIFFE IDs and stops at the wrong
- * names. `last.error` keeps why the last handshake failed; grpc-js only passes its text on in a sentence of its own.
+ * names. `last` keeps how the last handshake went; grpc-js only passes its text on in a sentence of its own.
  */
-export function secureCredentials(
-  grpc: typeof Grpc,
-  tls: ClientTls,
-  last: { error?: Error | undefined },
-): Grpc.ChannelCredentials {
+export function secureCredentials(grpc: typeof Grpc, tls: ClientTls, last: LastHandshake): Grpc.ChannelCredentials {
   class OwnCredentials extends grpc.ChannelCredentials {
     override _isSecure(): boolean {
       return true
@@ -40,16 +38,21 @@ export function secureCredentials(
     ): ReturnType<Grpc.ChannelCredentials['_createSecureConnector']> {
       return {
         async connect(socket: Socket) {
+          last.stage = 'tls'
           try {
             const secured = await handshake(socket, tls)
             last.error = undefined
+            last.stage = 'preface'
             return { socket: secured, secure: true }
           } catch (error) {
             last.error = error as Error
             throw error
           }
         },
-        waitForReady: async () => {},
+        // Asked before each connection is dialled.
+        async waitForReady() {
+          last.stage = undefined
+        },
         getCallCredentials: () => callCredentials ?? grpc.CallCredentials.createEmpty(),
         destroy() {},
       }
@@ -59,6 +62,8 @@ export function secureCredentials(
 }
 
 async function handshake(socket: Socket, tls: ClientTls): Promise<TLSSocket> {
+  const { localAddress = '', localPort = 0, remoteAddress = '', remotePort = 0 } = socket
+  const ends = { local: hostPort(localAddress, localPort), remote: hostPort(remoteAddress, remotePort) }
   const secured = await new Promise<TLSSocket>((resolve, reject) => {
     const pending = connectTls({
       socket,
@@ -74,17 +79,17 @@ async function handshake(socket: Socket, tls: ClientTls): Promise<TLSSocket> {
       reject(new Error('EOF'))
     })
     // Stays: an error after the handshake must find a listener until HTTP/2 has its own.
-    pending.on('error', reject)
+    pending.on('error', (error) => reject(new Error(tlsErrorText(error, ends), { cause: error })))
     pending.once('secureConnect', () => {
       clearTimeout(timer)
       resolve(pending)
     })
   })
   try {
-    if (secured.alpnProtocol !== 'h2') throw new Error('credentials: cannot check peer: missing selected ALPN property')
     const chain = peerChain(secured)
     if (chain.length === 0) throw new Error('tls: server sent no certificate')
     await tls.verifyServer(chain)
+    if (secured.alpnProtocol !== 'h2') throw new Error('credentials: cannot check peer: missing selected ALPN property')
     if (secured.destroyed) throw new Error('EOF')
     return secured
   } catch (error) {

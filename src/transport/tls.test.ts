@@ -11,6 +11,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import { type Made, makeCertificate } from '../../test/support/x509.ts'
 import { silentLog } from '../core/log.ts'
 import type { Peer } from '../rpc/caller.ts'
+import type { LastHandshake } from './dial-error.ts'
 import { PQ_GROUPS } from './runtime.ts'
 import { listenTls, secureContextOf, type TlsIdentity, type TlsListenerOptions } from './tls.ts'
 import { type ClientTls, secureCredentials } from './tls-client.ts'
@@ -338,9 +339,13 @@ test.each([
 })
 
 test('a handshake that went well is no failure any more', async () => {
-  const last = { error: new Error('of the last one') }
-  await dial(serverOf(), { verifyServer: () => {} }, last)
-  expect(last.error).toBeUndefined()
+  const last: LastHandshake = { error: new Error('of the last one') }
+  await dial(serverOf(), { verifyServer: () => expect(last.stage).toBe('tls') }, last)
+  expect(last).toEqual({ error: undefined, stage: 'preface' })
+  await secureCredentials(grpc, { verifyServer() {} }, last)
+    ._createSecureConnector({} as never, {})
+    .waitForReady()
+  expect(last.stage).toBeUndefined()
 })
 
 test('our client shows what it is, or nothing', async () => {

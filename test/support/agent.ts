@@ -5,7 +5,7 @@ import { Agent } from '../../agent/agent.ts'
 import { StateFile } from '../../agent/state.ts'
 import { parseCertificate } from '../../src/core/certificate.ts'
 import { utf8 } from '../../src/core/der.ts'
-import { silentLog } from '../../src/core/log.ts'
+import { type Log, silentLog } from '../../src/core/log.ts'
 import type { KeyManager } from '../../src/core/plugin.ts'
 import { parseSpiffeId } from '../../src/core/spiffe-id.ts'
 import { serialDecimal } from '../../src/core/x509-svid.ts'
@@ -26,6 +26,9 @@ export interface TestAgentOptions {
   /** What an earlier run left. */
   readonly state?: StateFile
   readonly keyManager?: KeyManager
+  /** What the agent has to ask before it believes a server; default: it is believed. */
+  readonly judge?: (roots: readonly Uint8Array[] | undefined) => void
+  readonly log?: Log
 }
 
 /** State of an agent that was never there; it is kept in memory. */
@@ -65,7 +68,8 @@ export async function startAgent(server: TestServer, options: TestAgentOptions =
       },
       bootstrapRoots: () => Promise.reject(new Error('not asked for')),
       newWorkloadKey: generateSigner,
-      connect: async ({ identity }) => {
+      connect: async ({ identity, roots }) => {
+        options.judge?.(roots())
         const leaf = identity && parseCertificate(identity.chain[0]!)
         return inProcessChannel(service, {
           peer: () =>
@@ -84,7 +88,7 @@ export async function startAgent(server: TestServer, options: TestAgentOptions =
       verify: nodeVerifier(),
       clock,
       random: () => 0.5,
-      log: silentLog,
+      log: options.log ?? silentLog,
     },
     signal,
   )
