@@ -123,7 +123,7 @@ export class ExternalPlugins<S extends Side> {
       throw new CommandError(
         kind === 'DataStore'
           ? 'pluggability for the DataStore is deprecated; only the built-in "sql" plugin is supported'
-          : `failed to load plugin ${JSON.stringify(name)}: this version has no ${kind}`,
+          : `failed to load plugin ${JSON.stringify(name)}: a ${kind} cannot be a process of its own here`,
       )
     }
     const log = this.#host.log.child({ external: true, plugin_name: name, plugin_type: kind })

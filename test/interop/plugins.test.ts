@@ -159,6 +159,14 @@ describe.runIf(spawnSync('go', ['version']).status === 0)('plugins made with the
     expect(refused.stdout + refused.stderr).toContain(
       'failed to configure plugin \\"odd\\": rpc error: code = InvalidArgument desc = not like this',
     )
+    // Before anything is attested: nobody is there to attest to.
+    const nobody: ServerFiles = await cluster.serverFiles('nobody')
+    writeFileSync(cluster.path('nobody-bundle.pem'), '')
+    const agent = cluster.agentFiles('keyless', nobody, { keyManager: external('agent', 'KeyManager') })
+    const keyless = await cluster.processes.run('turret-agent', ['run', '-config', agent.config])
+    expect(keyless.stdout).toContain(
+      'failed to load plugin \\"odd\\": a KeyManager cannot be a process of its own here',
+    )
     const liar = await started('liar', external('server', 'UpstreamAuthority', 'lie = true'))
     expect(liar.code).toBe(1)
     expect(liar.stdout + liar.stderr).toContain('invalid upstream-signed X509 CA: it is not for our key')

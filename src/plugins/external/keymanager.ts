@@ -1,5 +1,14 @@
-import * as agent from '../../../proto/spire/plugin/agent/keymanager/v1.ts'
-import * as server from '../../../proto/spire/plugin/server/keymanager/v1.ts'
+import {
+  GenerateKeyRequest,
+  GenerateKeyResponse,
+  GetPublicKeyRequest,
+  GetPublicKeyResponse,
+  GetPublicKeysRequest,
+  GetPublicKeysResponse,
+  type PublicKey,
+  SignDataRequest,
+  SignDataResponse,
+} from '../../../proto/spire/plugin/server/keymanager/v1.ts'
 import { KEY_TYPES, type KeyType, type Signer } from '../../core/key-type.ts'
 import type { KeyManager } from '../../core/plugin.ts'
 import { keyTypeOf, parsePublicKey, type SignatureScheme } from '../../core/public-key.ts'
@@ -16,35 +25,29 @@ const WIRE_TYPES = { 'ec-p256': 1, 'ec-p384': 2, 'rsa-2048': 3, 'rsa-4096': 4 } 
 /** Numbers of the algorithm in messages are Go's. */
 const WIRE_HASHES = { 'SHA-256': 5, 'SHA-384': 6 } as const
 
-/** Messages of both sides are the same under two names. */
-const methodsOf = (messages: typeof server | typeof agent, side: 'server' | 'agent') => {
-  const path = `/spire.plugin.${side}.keymanager.v1.KeyManager`
-  return {
-    generate: {
-      path: `${path}/GenerateKey`,
-      request: messages.GenerateKeyRequest,
-      response: messages.GenerateKeyResponse,
-    },
-    get: {
-      path: `${path}/GetPublicKey`,
-      request: messages.GetPublicKeyRequest,
-      response: messages.GetPublicKeyResponse,
-    },
-    list: {
-      path: `${path}/GetPublicKeys`,
-      request: messages.GetPublicKeysRequest,
-      response: messages.GetPublicKeysResponse,
-    },
-    sign: { path: `${path}/SignData`, request: messages.SignDataRequest, response: messages.SignDataResponse },
-  }
+const SERVICE = '/spire.plugin.server.keymanager.v1.KeyManager'
+const GENERATE = {
+  path: `${SERVICE}/GenerateKey`,
+  request: GenerateKeyRequest,
+  response: GenerateKeyResponse,
 }
+const GET = {
+  path: `${SERVICE}/GetPublicKey`,
+  request: GetPublicKeyRequest,
+  response: GetPublicKeyResponse,
+}
+const LIST = {
+  path: `${SERVICE}/GetPublicKeys`,
+  request: GetPublicKeysRequest,
+  response: GetPublicKeysResponse,
+}
+const SIGN = { path: `${SERVICE}/SignData`, request: SignDataRequest, response: SignDataResponse }
 
 /** Keys in a plugin. What it answers is checked: key, type and each signature. */
-export function externalKeyManager(calls: PluginCalls, side: 'server' | 'agent'): KeyManager {
-  const methods = methodsOf(side === 'server' ? server : agent, side)
+export function externalKeyManager(calls: PluginCalls): KeyManager {
   const verify = nodeVerifier()
 
-  const signerOf = (id: string, key: server.PublicKey | undefined, wanted?: KeyType): Signer => {
+  const signerOf = (id: string, key: PublicKey | undefined, wanted?: KeyType): Signer => {
     if (key === undefined) throw calls.error('INTERNAL', `plugin response empty for key "${id}"`)
     if (key.id !== id) {
       throw calls.error('INTERNAL', `plugin response has unexpected key id ${JSON.stringify(key.id)} for key "${id}"`)
@@ -66,7 +69,7 @@ export function externalKeyManager(calls: PluginCalls, side: 'server' | 'agent')
     const scheme: SignatureScheme = { kind: info.kind === 'rsa' ? 'rsa-pkcs1' : 'ecdsa', hash }
     const remote = remoteSigner(keyType, key.pkixData, async (digest) => {
       const { signature, keyFingerprint } = await calls.unary(
-        methods.sign,
+        SIGN,
         { keyId: id, data: digest, hashAlgorithm: WIRE_HASHES[hash], pssOptions: undefined },
         TIMEOUT,
       )
@@ -92,15 +95,15 @@ export function externalKeyManager(calls: PluginCalls, side: 'server' | 'agent')
 
   return {
     async generateKey(id, type) {
-      const { publicKey } = await calls.unary(methods.generate, { keyId: id, keyType: WIRE_TYPES[type] }, TIMEOUT)
+      const { publicKey } = await calls.unary(GENERATE, { keyId: id, keyType: WIRE_TYPES[type] }, TIMEOUT)
       return signerOf(id, publicKey, type)
     },
     async getKey(id) {
-      const { publicKey } = await calls.unary(methods.get, { keyId: id }, TIMEOUT)
+      const { publicKey } = await calls.unary(GET, { keyId: id }, TIMEOUT)
       return publicKey && signerOf(id, publicKey)
     },
     async getKeys() {
-      const { publicKeys } = await calls.unary(methods.list, {}, TIMEOUT)
+      const { publicKeys } = await calls.unary(LIST, {}, TIMEOUT)
       if (publicKeys.length > MAX_KEYS) throw calls.error('INTERNAL', `plugin response has more than ${MAX_KEYS} keys`)
       return new Map(publicKeys.map((key) => [key.id, signerOf(key.id, key)]))
     },

@@ -18,7 +18,7 @@ const KINDS: ExternalKinds = {
   server: {
     KeyManager: {
       service: 'spire.plugin.server.keymanager.v1.KeyManager',
-      of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'server'),
+      of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls),
     },
     NodeAttestor: {
       service: 'spire.plugin.server.nodeattestor.v1.NodeAttestor',
@@ -45,11 +45,8 @@ const KINDS: ExternalKinds = {
       of: async ({ name, calls }) => (await import('./credentialcomposer.ts')).externalCredentialComposer(name, calls),
     },
   },
+  // Its KeyManager is not here: the TLS of Node must have the key of an agent.
   agent: {
-    KeyManager: {
-      service: 'spire.plugin.agent.keymanager.v1.KeyManager',
-      of: async ({ calls }) => (await import('./keymanager.ts')).externalKeyManager(calls, 'agent'),
-    },
     NodeAttestor: {
       service: 'spire.plugin.agent.nodeattestor.v1.NodeAttestor',
       of: async ({ name, calls }) => (await import('./nodeattestor-agent.ts')).externalAgentNodeAttestor(name, calls),

@@ -12,9 +12,6 @@ import (
 	"encoding/hex"
 	"sync"
 
-	"github.com/hashicorp/go-hclog"
-	"github.com/spiffe/spire-plugin-sdk/pluginsdk"
-	agentkeymanagerv1 "github.com/spiffe/spire-plugin-sdk/proto/spire/plugin/agent/keymanager/v1"
 	keymanagerv1 "github.com/spiffe/spire-plugin-sdk/proto/spire/plugin/server/keymanager/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -96,16 +93,4 @@ func (p *keyManager) SignData(ctx context.Context, req *keymanagerv1.SignDataReq
 		signature[len(signature)-1] ^= 1
 	}
 	return &keymanagerv1.SignDataResponse{Signature: signature, KeyFingerprint: key.public.Fingerprint}, nil
-}
-
-// agentKeyManager is the same under the agent's names.
-type agentKeyManager struct {
-	agentkeymanagerv1.UnimplementedKeyManagerServer
-	keyManager *keyManager
-}
-
-func (p agentKeyManager) SetLogger(logger hclog.Logger) { p.keyManager.SetLogger(logger) }
-
-func (p agentKeyManager) BrokerHostServices(broker pluginsdk.ServiceBroker) error {
-	return p.keyManager.BrokerHostServices(broker)
 }
