@@ -107,6 +107,21 @@ test('a number of plugins that must not be is told, and ends a start', async () 
   ).rejects.toThrow('plugin type "KeyManager" constraint not satisfied: expected exactly 1 but got 0')
 })
 
+test('a database that is not supported ends a start with what SPIRE says of it', async () => {
+  const plugins = 'DataStore "sql" { plugin_data { database_type = "oracle" } } KeyManager "memory" { plugin_data {} }'
+  const options = readServerConfig(
+    `server { trust_domain = "example.org" data_dir = "/d" } plugins { ${plugins} }`,
+    'c',
+  )
+  await expect(
+    requireUsablePlugins(new PluginSet('server', options.plugins, noExternal), {
+      ...options,
+      clock: systemClock,
+      verify: nodeVerifier(),
+    }),
+  ).rejects.toThrow(/^datastore-sql: unsupported database_type: oracle; this version supports /)
+})
+
 test('plugins that are not enabled are not looked at', async () => {
   const off = 'KeyManager "disk" { enabled = false plugin_data {} }'
   expect(await check(`${NEEDED} ${off} KeyManager "memory" { plugin_data {} }`)).toEqual([])

@@ -197,10 +197,14 @@ export async function requireUsablePlugins<S extends Side>(plugins: PluginSet<S>
     const note = notes.find(({ odd }) => !odd)
     if (note === undefined) continue
     if (name === undefined) throw new CommandError(`plugin type ${JSON.stringify(kind)} ${note.text}`)
-    throw new CommandError(
-      `failed to configure plugin ${JSON.stringify(name)}: rpc error: code = InvalidArgument desc = ${note.text}`,
-      { hints: note.line === undefined ? [] : [`see ${kind} ${JSON.stringify(name)}, line ${note.line}`] },
-    )
+    // SPIRE's database is no plugin of its catalog, and has words of its own.
+    const refused =
+      kind === 'DataStore'
+        ? `datastore-${name}: `
+        : `failed to configure plugin ${JSON.stringify(name)}: rpc error: code = InvalidArgument desc = `
+    throw new CommandError(`${refused}${note.text}`, {
+      hints: note.line === undefined ? [] : [`see ${kind} ${JSON.stringify(name)}, line ${note.line}`],
+    })
   }
   const [problem] = await plugins.preview(host)
   if (problem !== undefined) throw new CommandError(problem)
