@@ -510,21 +510,29 @@ test('nothing is left of a stream that ended, whoever ended it', async () => {
   expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true, true])
 })
 
-test.each([0, 1])('an update that fails after a stream has ended harms nobody, after %i others', async (updates) => {
+test.each(['request', 'update'])('a %s that fails while an Envoy is slow to read waits for it', async (which) => {
   const { api } = setUp([WEB])
   const current = api.cache.current(['unix:uid:1'])
   let fail: (error: Error) => void = () => {}
-  api.cache.subscribe = async function* () {
-    for (let index = 0; index < updates; index += 1) yield current
-    await new Promise((_, reject) => {
+  const failing = () =>
+    new Promise<never>((_, reject) => {
       fail = reject
     })
+  const never = () => new Promise<never>(() => {})
+  api.cache.subscribe = async function* () {
+    yield current
+    await (which === 'update' ? failing() : never())
   }
-  const stream = open(api)
-  stream.send(request(['default']))
-  if (updates > 0) await count(stream, updates)
-  await stream.end()
-  // Vitest fails on what nobody catches.
-  fail(new Error('the cache is gone'))
+  async function* requests() {
+    yield request(['default'])
+    await (which === 'request' ? failing() : never())
+  }
+  const { handle } = row('StreamSecrets') as { handle(...args: unknown[]): AsyncIterable<DiscoveryResponse> }
+  const responses = handle(api, requests(), CALL)[Symbol.asyncIterator]()
+  expect(shown((await responses.next()).value)).toEqual(['default: certificate 1'])
   await settle()
+  // Vitest fails on what nobody catches.
+  fail(new Error('broken off'))
+  await settle()
+  await expect(responses.next()).rejects.toThrow('broken off')
 })

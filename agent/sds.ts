@@ -82,22 +82,17 @@ async function* streamSecrets(
   const reader = requests[Symbol.asyncIterator]()
   const stop = new AbortController()
   const updates = api.cache.subscribe(selectors, AbortSignal.any([call.signal, stop.signal]))
-  const nextRequest = (): Promise<Event> => reader.next().then((step) => ({ kind: 'request', step }))
-  const nextUpdate = (): Promise<Event> => updates.next().then((step) => ({ kind: 'update', step }))
+  const nextRequest = (): Promise<Event> => awaited(reader.next().then((step) => ({ kind: 'request', step })))
+  const nextUpdate = (): Promise<Event> => awaited(updates.next().then((step) => ({ kind: 'update', step })))
   let request = nextRequest()
   let update = nextUpdate()
-  // Whichever comes second may fail when nobody waits for it any more.
-  update.catch(() => {})
   try {
     for (;;) {
       const event = await Promise.race([request, update])
       if (event.step.done) return
       const response = event.kind === 'request' ? stream.onRequest(event.step.value) : stream.onUpdate(event.step.value)
       if (event.kind === 'request') request = nextRequest()
-      else {
-        update = nextUpdate()
-        update.catch(() => {})
-      }
+      else update = nextUpdate()
       if (response === undefined) continue
       log.debug('Sending StreamSecrets response', {
         version_info: response.versionInfo,
@@ -110,9 +105,14 @@ async function* streamSecrets(
     if (!call.signal.aborted) log.error('Error building stream secrets response', { error: errorMessage(error) })
     throw error
   } finally {
-    request.catch(() => {})
     stop.abort()
   }
+}
+
+/** Of what comes while an Envoy is slow to read, or after it has gone, nobody may hear: it fails when somebody asks, if ever. */
+function awaited<T>(event: Promise<T>): Promise<T> {
+  event.catch(() => {})
+  return event
 }
 
 /** What one Envoy asked for last, and what it was sent. */

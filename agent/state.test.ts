@@ -43,21 +43,39 @@ const base64 = (text: string) => Buffer.from(text).toString('base64')
 const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
 
 test.each([
-  ['nothing', ''],
-  ['no JSON', 'x'],
-  ['a list', '[]'],
-  ['null', 'null'],
-  ['a text for the chain', '{"svid":"x"}'],
-  ['bytes for a certificate', '{"svid":["AAAA"]}'],
-  ['a number for the roots', '{"bundle":7}'],
-  ['something before a certificate', JSON.stringify({ bundle: [base64(`x\n${PEM}`)] })],
-  ['something behind a certificate', JSON.stringify({ bundle: [base64(`${PEM}${PEM}`)] })],
-  ['a certificate without its end', JSON.stringify({ svid: [base64(PEM.slice(0, -2))] })],
-  ['a key', JSON.stringify({ svid: [base64(PEM.replaceAll('CERTIFICATE', 'PRIVATE KEY'))] })],
-])('a file that holds %s is refused and left alone', async (_, text) => {
+  ['nothing', '', 'Unexpected end of JSON input'],
+  ['no JSON', 'x', 'Unexpected token'],
+  ['a list', '[]', 'a JSON object is expected'],
+  ['null', 'null', 'a JSON object is expected'],
+  ['a text for the chain', '{"svid":"x"}', '"svid" is not a list'],
+  ['bytes for a certificate', '{"svid":["AAAA"]}', 'holds something that is not a PEM certificate'],
+  ['a number for the roots', '{"bundle":7}', '"bundle" is not a list'],
+  [
+    'something before a certificate',
+    JSON.stringify({ bundle: [base64(`x\n${PEM}`)] }),
+    'holds something that is not a PEM certificate',
+  ],
+  [
+    'something behind a certificate',
+    JSON.stringify({ bundle: [base64(`${PEM}${PEM}`)] }),
+    'holds something that is not a PEM certificate',
+  ],
+  [
+    'a certificate without its end',
+    JSON.stringify({ svid: [base64(PEM.slice(0, -2))] }),
+    'holds something that is not a PEM certificate',
+  ],
+  [
+    'a key',
+    JSON.stringify({ svid: [base64(PEM.replaceAll('CERTIFICATE', 'PRIVATE KEY'))] }),
+    'holds something that is not a PEM certificate',
+  ],
+])('a file that holds %s is refused and left alone', async (_, text, reason) => {
   const place = folder()
   writeFileSync(join(place, 'agent-data.json'), text)
-  await expect(StateFile.open(place, replaceFile)).rejects.toThrow('failed to open storage')
+  const opening = StateFile.open(place, replaceFile)
+  await expect(opening).rejects.toThrow('failed to open storage')
+  await expect(opening).rejects.toThrow(reason)
   expect(readFileSync(join(place, 'agent-data.json'), 'utf8')).toBe(text)
 })
 

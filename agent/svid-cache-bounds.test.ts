@@ -83,6 +83,10 @@ test('a change that decides nothing shows at once to who asks, and to who waits 
   sign(changed)
   await settle()
   expect(workload.updates.at(-1)!.identities).toMatchObject([{ entry: changed }])
+  const { length } = workload.updates
+  apply([entry('a', ['u:1'], { revisionNumber: 2, federatesWith }), b])
+  await settle()
+  expect(workload.updates).toHaveLength(length)
   await workload.stop()
 })
 
@@ -103,12 +107,17 @@ test('whoever holds an identity that an entry gives no more is told at once, not
 test('the bundles of an entry are those of the trust domains that it federates with and that are known, each once, sorted', () => {
   const { cache, apply, sign, own } = setUp()
   const unknown = parseTrustDomainName('unknown.org')
-  const bundles = [own, bundle(OTHER), bundle(ANOTHER), bundle(parseTrustDomainName('zzz.org'))]
-  const a = entry('a', ['u:1'], { federatesWith: [OTHER, TD, unknown, ANOTHER] })
+  const middle = parseTrustDomainName('middle.org')
+  const bundles = [own, bundle(OTHER), bundle(ANOTHER), bundle(middle), bundle(parseTrustDomainName('zzz.org'))]
+  const a = entry('a', ['u:1'], { federatesWith: [OTHER, TD, unknown, ANOTHER, middle] })
   const b = entry('b', ['u:1'], { federatesWith: [ANOTHER] })
   apply([a, b], bundles)
   sign(a, b)
-  expect(cache.current(['u:1']).federatedBundles.map(({ trustDomain }) => trustDomain)).toEqual([ANOTHER, OTHER])
+  expect(cache.current(['u:1']).federatedBundles.map(({ trustDomain }) => trustDomain)).toEqual([
+    ANOTHER,
+    middle,
+    OTHER,
+  ])
 })
 
 test('a federated bundle wakes those alone who federate with it', async () => {
@@ -189,6 +198,13 @@ test('signing is asked for while the first update waits, and not after it', asyn
   await settle()
   expect(asked).toBe(before)
   await workload.stop()
+  // Nor where all is there from the first moment on.
+  sign(b)
+  const other = follow(cache, ['u:1', 'g:1'])
+  await settle()
+  expect(other.ids()).toEqual(['a', 'b'])
+  expect(asked).toBe(before)
+  await other.stop()
 })
 
 test('who leaves while their first update is asked for waits no longer', async () => {
@@ -227,5 +243,10 @@ test('of the many sets of selectors that came by, those that nobody follows are 
   sign(a)
   await settle()
   expect(workload.updates).toHaveLength(2)
+  // Nor those that nobody follows any more.
+  const followed = cache.current(['u:1'])
   await workload.stop()
+  expect(cache.current(['u:1'])).toBe(followed)
+  for (let index = 0; index < 512; index += 1) cache.matching([`y:${index}`])
+  expect(cache.current(['u:1'])).not.toBe(followed)
 })
