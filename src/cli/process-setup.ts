@@ -134,9 +134,11 @@ export function shutdownSignal(processLog: ProcessLog): AbortSignal {
 /** Has SIGUSR1 configure plugins out of process anew, one signal after the other, until the process is told to end. */
 export async function onReload(reconfigure: () => Promise<void>, signal: AbortSignal): Promise<void> {
   let last = Promise.resolve()
-  process.removeAllListeners('SIGUSR1')
+  const former = process.listeners('SIGUSR1')
+  // Never without a listener: the signal would end the process.
   process.on('SIGUSR1', () => {
     last = last.then(() => (signal.aborted ? undefined : reconfigure()))
   })
+  for (const listener of former) process.off('SIGUSR1', listener)
   await admitDebuggerSignal()
 }
