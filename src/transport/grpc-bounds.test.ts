@@ -127,7 +127,9 @@ test('a connection past its age is cut when its calls do not end', async () => {
   const { dial } = await serving({ maxConnectionAgeMs: 300, maxConnectionAgeGraceMs: 300 }, () => STRANGER)
   const answers = following(await dial())
   expect((await answers.next()).value).toEqual(Uint8Array.of(7))
-  await expect(answers.next()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  // Deno resets the stream before it ends the connection.
+  const code = process.versions.deno ? expect.stringMatching(/^(UNAVAILABLE|INTERNAL)$/) : 'UNAVAILABLE'
+  await expect(answers.next()).rejects.toMatchObject({ code })
 })
 
 test('a connection may be told of fewer streams than others', async () => {

@@ -175,13 +175,15 @@ test('a connection is not that of a live process whose number is not the one tha
   const { socket } = await connection()
   const { pid } = await child()
   const other = otherKernel(SO_PEERCRED, credentials(pid))
+  // Deno and Bun hold a pidfd of each child.
+  const before = heldProcesses().length
   const watcher = await loadPeerWatcher(undefined, other)
   const pidfd = Buffer.alloc(4)
   if (kernel.option((socket as unknown as { _handle: { fd: number } })._handle.fd, SO_PEERPIDFD, pidfd) !== 4) return
   kernel.close(pidfd.readInt32LE(0))
   expect(() => watcher(socket)).toThrow(expect.objectContaining(GONE))
   expect(other.closed).toHaveLength(1)
-  expect(heldProcesses()).toEqual([])
+  expect(heldProcesses().length).toBeLessThanOrEqual(before)
 })
 
 test.each<[string, SocketKernel['option']]>([
@@ -189,9 +191,11 @@ test.each<[string, SocketKernel['option']]>([
   ['a part of a descriptor', () => 2],
 ])('nor if the kernel says of its process: %s', async (_, says) => {
   const { socket } = await connection()
+  // Deno and Bun hold a pidfd of each child.
+  const before = heldProcesses().length
   const watcher = await loadPeerWatcher(undefined, otherKernel(SO_PEERPIDFD, says))
   expect(() => watcher(socket)).toThrow(expect.objectContaining(GONE))
-  expect(heldProcesses()).toEqual([])
+  expect(heldProcesses().length).toBeLessThanOrEqual(before)
 })
 
 test('a kernel that holds no processes for us is one before 6.5: the handles of /proc have to do', async () => {
@@ -223,6 +227,6 @@ test('what the kernel holds for us is given back, and a connection that is one t
 test('where the kernel says nothing of callers, nobody is served', async () => {
   const platform = Object.getOwnPropertyDescriptor(process, 'platform')!
   ends.push(() => void Object.defineProperty(process, 'platform', platform))
-  Object.defineProperty(process, 'platform', { ...platform, value: 'darwin' })
+  Object.defineProperty(process, 'platform', { value: 'darwin', configurable: true })
   await expect(loadPeerWatcher()).rejects.toThrow('peer credentials are not supported on darwin')
 })
