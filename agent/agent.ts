@@ -466,20 +466,7 @@ export class FatalError extends Error {}
 async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first: boolean): Promise<AgentIdentity> {
   const { state, options, keyManager, nodeAttestor, connect } = deps
   const log = attestorLogOf(deps)
-  const known = state.state.bundle
-  let roots = (): readonly Uint8Array[] | undefined => known
-  if (known.length === 0 && options.insecureBootstrap) {
-    // Asked when there is a certificate to verify: what never connected skipped nothing.
-    roots = () => {
-      log.warn('Insecure bootstrap enabled; skipping server certificate verification')
-      return undefined
-    }
-  } else if (known.length === 0) {
-    const first = await deps.bootstrapRoots()
-    roots = () => first
-    log.info('Bundle loaded')
-  }
-  const connection = await connect({ roots })
+  const connection = await connect({ roots: await rootsToAttest(deps, log) })
   try {
     const key = await keyManager.generateKey(slot, 'ec-p256')
     const { chain, reattestable, bundle } = await attestNode(connection, nodeAttestor, key)
@@ -502,6 +489,25 @@ async function attest(deps: AgentDeps, slot: ReturnType<typeof otherSlot>, first
   } finally {
     connection.close()
   }
+}
+
+/** What the certificate of a server must lead to that is to attest us: asked when there is one to verify. undefined: any will do. */
+async function rootsToAttest(
+  { state, options, bootstrapRoots }: AgentDeps,
+  log: Log,
+): Promise<() => readonly Uint8Array[] | undefined> {
+  const known = state.state.bundle
+  if (known.length > 0) return () => known
+  if (options.insecureBootstrap) {
+    return () => {
+      // What never connected skipped nothing.
+      log.warn('Insecure bootstrap enabled; skipping server certificate verification')
+      return undefined
+    }
+  }
+  const configured = await bootstrapRoots()
+  log.info('Bundle loaded')
+  return () => configured
 }
 
 function attestorLogOf({ log, options }: AgentDeps): Log {

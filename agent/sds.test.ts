@@ -10,6 +10,7 @@ import { decodePem } from '../src/core/pem.ts'
 import { parseSpiffeId } from '../src/core/spiffe-id.ts'
 import { parseTrustDomainName, type TrustDomain } from '../src/core/trust-domain.ts'
 import type { Call, Method } from '../src/rpc/method.ts'
+import { entry as cachedEntry, START } from '../test/support/svid-cache.ts'
 import { makeCertificate } from '../test/support/x509.ts'
 import type { AgentEntry } from './entry.ts'
 import { SDS, type SdsApi } from './sds.ts'
@@ -18,30 +19,13 @@ import { keyOf } from './wire.ts'
 
 const TD = parseTrustDomainName('example.org')
 const OTHER = parseTrustDomainName('other.org')
-const START = 1_800_000_000
 const ROOT = await makeCertificate({ name: 'root', ca: true })
 const OTHER_ROOT = await makeCertificate({ name: 'other', ca: true })
 const rootKey = keyOf(parseCertificate(ROOT.der))
 const TYPE_URL = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret'
 
-function entry(id: string, path: string, changes: Partial<AgentEntry> = {}): AgentEntry {
-  return {
-    id,
-    spiffeId: parseSpiffeId(`spiffe://example.org/${path}`),
-    selectors: ['unix:uid:1'],
-    federatesWith: [],
-    dnsNames: [],
-    admin: false,
-    downstream: false,
-    revisionNumber: 0,
-    storeSvid: false,
-    hint: '',
-    createdAt: START,
-    disableX509SvidPrefetch: false,
-    jwtSvidIncludeJti: false,
-    ...changes,
-  }
-}
+const entry = (id: string, path: string, changes: Partial<AgentEntry> = {}) =>
+  cachedEntry(id, ['unix:uid:1'], { spiffeId: parseSpiffeId(`spiffe://example.org/${path}`), ...changes })
 
 const bundleOf = (trustDomain: TrustDomain, ...roots: readonly Uint8Array[]): Bundle => ({
   trustDomain,

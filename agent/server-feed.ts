@@ -1,7 +1,7 @@
 import { PollRequest, PollResponse, WatchRequest, WatchResponse } from '../proto/turret/changes/v1.ts'
 import { errorMessage, StatusError } from '../src/core/error.ts'
 import type { Log } from '../src/core/log.ts'
-import { ABSENT_FEED_MS, changeFeed, POLL_TIMEOUT_MS } from '../src/rpc/change-feed.ts'
+import { ABSENT_FEED_MS, changeFeed, endedOfAge, POLL_TIMEOUT_MS } from '../src/rpc/change-feed.ts'
 import type { GrpcChannel } from '../src/transport/grpc-client.ts'
 
 const WATCH = { path: '/turret.changes.v1.Changes/Watch', request: WatchRequest, response: WatchResponse }
@@ -49,9 +49,8 @@ export async function followServer(listener: FeedListener, { random, wait, log, 
         continue
       }
       if (error instanceof StatusError && error.code === 'PERMISSION_DENIED' && !signal.aborted) listener.syncSoon()
-      // Connections end of age. Whether the server is away the next try tells.
-      const aged = opened && error instanceof StatusError && error.code === 'UNAVAILABLE'
-      if (!signal.aborted && !aged) log.debug('The change feed of the server ended', { error: errorMessage(error) })
+      if (!signal.aborted && !endedOfAge(error, opened))
+        log.debug('The change feed of the server ended', { error: errorMessage(error) })
     }
     await wait(RETRY_MS * (0.5 + random()), signal)
     listener.syncSoon()

@@ -138,7 +138,7 @@ export class SvidCache {
       if (entries.has(id)) continue
       this.#remove(cached)
       changed.push(cached.entry)
-      this.#logEntry('Entry removed', cached.entry, cached.entry, undefined)
+      this.#logChange(cached.entry, undefined)
     }
     for (const entry of entries.values()) {
       const cached = this.#entries.get(entry.id)
@@ -147,7 +147,7 @@ export class SvidCache {
         // Other changes show when the new SVID arrives.
         if (differs(cached.entry, entry)) {
           changed.push(cached.entry, entry)
-          this.#logEntry('Entry updated', entry, cached.entry, entry)
+          this.#logChange(cached.entry, entry)
         }
         this.#unindex(cached.entry)
         if (cached.entry.spiffeId !== entry.spiffeId) this.#dropSvid(cached)
@@ -156,7 +156,7 @@ export class SvidCache {
       } else {
         this.#entries.set(entry.id, { entry, svid: undefined, tainted: false, lastAccess: 0 })
         changed.push(entry)
-        this.#logEntry('Entry created', entry, undefined, entry)
+        this.#logChange(undefined, entry)
       }
       this.#index(entry)
     }
@@ -251,12 +251,13 @@ export class SvidCache {
     }
   }
 
-  #logEntry(message: string, { id, spiffeId }: AgentEntry, from: AgentEntry | undefined, to: AgentEntry | undefined) {
+  #logChange(from: AgentEntry | undefined, to: AgentEntry | undefined): void {
     const { log } = this.#options
     if (!log.debugEnabled) return
-    log.debug(message, {
-      entry: id,
-      spiffe_id: spiffeId,
+    const shown = to ?? from
+    log.debug(to ? (from ? 'Entry updated' : 'Entry created') : 'Entry removed', {
+      entry: shown?.id,
+      spiffe_id: shown?.spiffeId,
       selectors_added: countNew(to?.selectors, from?.selectors),
       selectors_removed: countNew(from?.selectors, to?.selectors),
       federated_added: countNew(to?.federatesWith, from?.federatesWith),

@@ -201,7 +201,7 @@ async function validateJwt(
   const known = new Map<TrustDomain, Bundle>()
   const { bundle, federatedBundles } = api.cache.current(selectors)
   for (const one of [bundle, ...federatedBundles]) known.set(one.trustDomain, one)
-  const fields = { ...callFields(call, 'ValidateJWTSVID'), audience: request.audience }
+  const fields = () => ({ ...callFields(call, 'ValidateJWTSVID'), audience: request.audience })
   const { spiffeId, claims } = await validateJwtSvid({
     token: request.svid,
     audience: [request.audience],
@@ -211,10 +211,10 @@ async function validateJwt(
   }).catch((error) => {
     api.refusals
       .of({ caller_uid: uidOf(call) })
-      .warn('Failed to validate JWT', { ...fields, error: errorMessage(error) })
+      .warn('Failed to validate JWT', { ...fields(), error: errorMessage(error) })
     throw error
   })
-  if (api.log.debugEnabled) api.log.debug('Successfully validated JWT', { ...fields, spiffe_id: spiffeId })
+  if (api.log.debugEnabled) api.log.debug('Successfully validated JWT', { ...fields(), spiffe_id: spiffeId })
   const own = trustDomainOf(spiffeId) === api.trustDomain
   return { spiffeId, claims: own ? { ...claims } : foreignClaims(claims, api.allowedForeignJwtClaims) }
 }

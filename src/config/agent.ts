@@ -329,7 +329,10 @@ export function readAgentConfig(text: string, name: string, flags: AgentFlags = 
     logging,
     plugins,
     healthChecks: readHealthChecks(values.health_checks),
-    withoutEffect: withoutEffect({ ...values, agent: { ...agent, rebootstrap_mode: rebootstrapMode } }, IDLE_IN_AGENT),
+    withoutEffect: withoutEffect(
+      { ...values, agent: { ...agent, rebootstrap_mode: rebootstrapMode !== 'never' } },
+      IDLE_IN_AGENT,
+    ),
     notices: [
       ...(experimental.jwt_svid_cache_hit_timeout
         ? [{ level: 'warn', message: "The use of 'jwt_svid_cache_hit_timeout' is experimental" } as const]

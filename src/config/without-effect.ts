@@ -64,10 +64,6 @@ function valueAt(values: object, path: string): unknown {
   return value
 }
 
-/** What a value of `rebootstrap_mode` says that asks for nothing either. */
-const NEVER = 'never'
-
 function asks(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length > 0
-  return Boolean(value) && value !== NEVER
+  return Array.isArray(value) ? value.length > 0 : Boolean(value)
 }

@@ -1,5 +1,6 @@
 import type { ConnInfo } from '../../proto/hashicorp/plugin.ts'
 import { StatusError } from '../core/error.ts'
+import { queue } from './queue.ts'
 
 const PATIENCE_MS = 5_000
 
@@ -22,8 +23,7 @@ export function broker(patienceMs = PATIENCE_MS): Broker {
   const offers = new Map<number, ConnInfo>()
   const offersWaitedFor = new Waiting<ConnInfo>(patienceMs)
   const answersWaitedFor = new Waiting<ConnInfo>(patienceMs)
-  const queue: ConnInfo[] = []
-  let wake = (): void => {}
+  const toSay = queue<ConnInfo>()
   return {
     take(info) {
       if (info.knock) {
@@ -33,19 +33,7 @@ export function broker(patienceMs = PATIENCE_MS): Broker {
       offers.set(info.serviceId, info)
       offersWaitedFor.resolve(info.serviceId, info)
     },
-    async *outgoing(signal) {
-      const onAbort = (): void => wake()
-      signal.addEventListener('abort', onAbort)
-      while (!signal.aborted) {
-        const next = queue.shift()
-        if (next) yield next
-        else
-          await new Promise<void>((resolve) => {
-            wake = resolve
-          })
-      }
-      signal.removeEventListener('abort', onAbort)
-    },
+    outgoing: toSay.read,
     offered: async (serviceId) =>
       offers.get(serviceId) ?? offersWaitedFor.wait(serviceId, 'timeout waiting for connection info'),
     async knock(serviceId) {
@@ -53,8 +41,7 @@ export function broker(patienceMs = PATIENCE_MS): Broker {
         serviceId,
         `timeout waiting for multiplexing knock handshake on id ${serviceId}`,
       )
-      queue.push({ serviceId, network: '', address: '', knock: { knock: true, ack: false, error: '' } })
-      wake()
+      toSay.add({ serviceId, network: '', address: '', knock: { knock: true, ack: false, error: '' } })
       const { knock } = await answer
       if (knock?.error) throw new StatusError('UNAVAILABLE', `failed to knock for id ${serviceId}: ${knock.error}`)
     },

@@ -1,4 +1,5 @@
 import { type StdioData, StdioData_Channel } from '../../proto/hashicorp/plugin.ts'
+import { queue } from './queue.ts'
 
 const MAX_BYTES = 64 * 1024
 
@@ -10,34 +11,16 @@ export interface PrintedOutput {
 }
 
 export function printedOutput(): PrintedOutput {
-  const kept: StdioData[] = []
   let bytes = 0
-  let wake = (): void => {}
+  const kept = queue<StdioData>(({ data }) => {
+    bytes -= data.length
+  })
   return {
     print(channel, data) {
-      kept.push({ channel: StdioData_Channel[channel], data })
       bytes += data.length
-      while (bytes > MAX_BYTES && kept.length > 1) bytes -= kept.shift()!.data.length
-      wake()
+      kept.add({ channel: StdioData_Channel[channel], data })
+      while (bytes > MAX_BYTES && kept.length > 1) kept.take()
     },
-    async *read(signal) {
-      const onAbort = (): void => wake()
-      signal.addEventListener('abort', onAbort)
-      try {
-        while (!signal.aborted) {
-          const next = kept.shift()
-          if (next === undefined) {
-            await new Promise<void>((resolve) => {
-              wake = resolve
-            })
-          } else {
-            bytes -= next.data.length
-            yield next
-          }
-        }
-      } finally {
-        signal.removeEventListener('abort', onAbort)
-      }
-    },
+    read: kept.read,
   }
 }

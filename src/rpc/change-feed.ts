@@ -57,6 +57,14 @@ async function* polled(calls: FeedCalls, { wait, signal }: FeedOptions): AsyncGe
   }
 }
 
+/**
+ * Whether a feed ended because its connection came of age, which is no fault: it was open, and whether the server is away the next try tells.
+ * @param opened whether anything came of it
+ */
+export function endedOfAge(error: unknown, opened: boolean): boolean {
+  return opened && error instanceof StatusError && error.code === 'UNAVAILABLE'
+}
+
 /** A server that offers no news is asked again after this time: it may be another one by then. */
 export const ABSENT_FEED_MS = 10 * 60_000
 

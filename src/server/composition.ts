@@ -1,4 +1,4 @@
-import { StatusError } from '../core/error.ts'
+import { errorMessage, StatusError } from '../core/error.ts'
 import { isJsonObject } from '../core/json-object.ts'
 import type { JwtSvidClaims } from '../core/jwt-svid.ts'
 import type { CredentialComposer, X509Attributes } from '../core/plugin.ts'
@@ -102,7 +102,7 @@ function checkedClaims(answer: Readonly<Record<string, unknown>>, { sub, iat, ex
 function refusal({ name }: CredentialComposer, error: unknown): StatusError {
   return new StatusError(
     'INTERNAL',
-    `credentialcomposer(${name}): plugin returned invalid attributes: ${(error as Error).message}`,
+    `credentialcomposer(${name}): plugin returned invalid attributes: ${errorMessage(error)}`,
     { cause: error },
   )
 }

@@ -57,9 +57,9 @@ export interface GrpcServer {
   accept(socket: Duplex, peer: Peer, options?: ConnectionOptions): void
   /**
    * Stops: GOAWAY to all, subscriptions (server streams) end with UNAVAILABLE at once, other calls have `graceMs` (default
-   * 10 s, SPIRE's) before their connections are cut. Resolves when every connection is gone.
+   * 10 s, SPIRE's) before their connections are cut. Resolves when every connection is gone, with whether all ended by themselves.
    */
-  close(graceMs?: number): Promise<void>
+  close(graceMs?: number): Promise<boolean>
   readonly connectionCount: number
   /** Calls that are open or wait for their turn. */
   readonly callCount: number
@@ -183,8 +183,9 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     if (leftMs <= MAX_TIMER_MS) connection.timers.push(setTimeout(() => cut(connection), leftMs).unref())
   }
 
-  const close = async (graceMs = 10_000): Promise<void> => {
+  const close = async (graceMs = 10_000): Promise<boolean> => {
     closing = true
+    let inTime = true
     for (const end of [...waiting.values()]) end()
     const empty = new Promise<void>((resolve) => {
       if (connections.size === 0) resolve()
@@ -195,6 +196,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
       session.close()
     }
     const forced = setTimeout(() => {
+      inTime = false
       for (const connection of [...connections]) {
         for (const call of [...connection.calls]) call.abort()
         cut(connection)
@@ -202,6 +204,7 @@ export function serveGrpc(options: GrpcServerOptions): GrpcServer {
     }, graceMs)
     await empty
     clearTimeout(forced)
+    return inTime
   }
 
   return {

@@ -1,3 +1,5 @@
+import type { ServerOptions } from '../../config/server.ts'
+import type { Log } from '../../core/log.ts'
 import type {
   BundlePublisher,
   CredentialComposer,
@@ -8,7 +10,9 @@ import type {
 } from '../../core/plugin.ts'
 import type { Store } from '../../core/store.ts'
 import type { DataStore, ServerHost } from '../../plugins/plugin.ts'
-import type { PluginSet } from '../plugin-set.ts'
+import type { ExternalHost } from '../external-plugins.ts'
+import { PluginSet } from '../plugin-set.ts'
+import type { PluginServices } from './plugin-services.ts'
 
 export interface ServerPlugins {
   readonly store: Store
@@ -21,6 +25,26 @@ export interface ServerPlugins {
   readonly bundlePublishers: readonly BundlePublisher[]
   /** In the order of the file. */
   readonly credentialComposers: readonly CredentialComposer[]
+}
+
+/**
+ * The plugins that a server's configuration names. What those out of process are lent is loaded when the first of them starts.
+ * @param lent the server, once it is there
+ */
+export function serverPluginSet(
+  { trustDomain, plugins }: Pick<ServerOptions, 'trustDomain' | 'plugins'>,
+  lent: PluginServices,
+  env: ExternalHost['env'],
+  log: Log,
+): PluginSet<'server'> {
+  const externalHost = async (): Promise<ExternalHost> => {
+    const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
+      import('../host-services.ts'),
+      import('./plugin-services.ts'),
+    ])
+    return { trustDomain, hostServices: hostServices(SERVER_PLUGIN_METHODS, lent, log), env, log }
+  }
+  return new PluginSet('server', plugins, externalHost, log)
 }
 
 /** Makes the plugins of a server configuration. @throws CommandError with SPIRE's texts */

@@ -25,7 +25,7 @@ import { serveHealth } from '../health-listener.ts'
 import { idleMemoryTasks } from '../idle-memory.ts'
 import type { ProcessLog } from '../logger.ts'
 import { pause, runPeriodically } from '../periodic.ts'
-import { PluginSet, pluginHealthChecks, requireUsablePlugins } from '../plugin-set.ts'
+import { type PluginSet, pluginHealthChecks, requireUsablePlugins } from '../plugin-set.ts'
 import {
   checkRuntime,
   loadConfig,
@@ -42,7 +42,7 @@ import { VERSION } from '../version.ts'
 import { loadExchangeSources } from './exchange-sources.ts'
 import { serverHealthChecks } from './health-checks.ts'
 import type { PluginServices } from './plugin-services.ts'
-import { makeServerPlugins } from './plugins.ts'
+import { makeServerPlugins, serverPluginSet } from './plugins.ts'
 import { DEFAULT_CONFIG, RUN_FLAGS } from './run-flags.ts'
 
 const MAX_CONNECTION_AGE_MS = 3 * 60_000
@@ -108,18 +108,7 @@ export async function runServer(options: ServerOptions, processLog: ProcessLog, 
     version: VERSION,
   })
   const lent: PluginServices = {}
-  const pluginSet = new PluginSet(
-    'server',
-    options.plugins,
-    async () => {
-      const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
-        import('../host-services.ts'),
-        import('./plugin-services.ts'),
-      ])
-      return { trustDomain, hostServices: hostServices(SERVER_PLUGIN_METHODS, lent, log), env: process.env, log }
-    },
-    log,
-  )
+  const pluginSet = serverPluginSet(options, lent, process.env, log)
   try {
     await serve(options, processLog, pluginSet, lent, signal)
   } finally {
@@ -298,11 +287,9 @@ async function serve(
     endpointLog.info('Attempting graceful stop', fields)
   }
   await Promise.all([tlsListener.close(), unixListener.close(), stopHealth(), stopHttp()])
-  const stoppingSince = performance.now()
-  await Promise.all([tcp.close(STOP_GRACE_MS), admin.close(STOP_GRACE_MS), following])
-  const inTime = performance.now() - stoppingSince < STOP_GRACE_MS
+  const [tcpInTime, adminInTime] = await Promise.all([tcp.close(STOP_GRACE_MS), admin.close(STOP_GRACE_MS), following])
   for (const fields of offered) {
-    if (inTime) endpointLog.info('Graceful stop successful', fields)
+    if (tcpInTime && adminInTime) endpointLog.info('Graceful stop successful', fields)
     endpointLog.info('Server APIs have stopped', fields)
   }
   await upstream?.close?.()

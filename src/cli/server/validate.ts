@@ -28,17 +28,10 @@ export const command = defineCommand({
       () => {},
     )
     await checkExchange(http?.exchange ?? [], trustDomain)
-    const { PluginSet } = await import('../plugin-set.ts')
+    const { serverPluginSet } = await import('./plugins.ts')
     let warnings = withoutEffect
     try {
-      const pluginSet = new PluginSet('server', plugins, async () => {
-        const [{ hostServices }, { SERVER_PLUGIN_METHODS }] = await Promise.all([
-          import('../host-services.ts'),
-          import('./plugin-services.ts'),
-        ])
-        const services = hostServices(SERVER_PLUGIN_METHODS, {}, silentLog)
-        return { trustDomain, hostServices: services, env: context.env, log: silentLog }
-      })
+      const pluginSet = serverPluginSet({ trustDomain, plugins }, {}, context.env, silentLog)
       const problems = await pluginSet.check({ trustDomain, dataDir }, 'ask')
       if (problems.length > 0) {
         context.stderr(`${INVALID}.\nValidation errors:\n`)

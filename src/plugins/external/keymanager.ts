@@ -9,6 +9,7 @@ import {
   SignDataRequest,
   SignDataResponse,
 } from '../../../proto/spire/plugin/server/keymanager/v1.ts'
+import { errorMessage } from '../../core/error.ts'
 import { KEY_TYPES, type KeyType, type Signer } from '../../core/key-type.ts'
 import type { KeyManager } from '../../core/plugin.ts'
 import { keyTypeOf, parsePublicKey, type SignatureScheme } from '../../core/public-key.ts'
@@ -59,7 +60,7 @@ export function externalKeyManager(calls: PluginCalls): KeyManager {
     try {
       info = parsePublicKey(key.pkixData)
     } catch (error) {
-      throw calls.error('INTERNAL', `unable to parse public key PKIX data for key "${id}": ${(error as Error).message}`)
+      throw calls.error('INTERNAL', `unable to parse public key PKIX data for key "${id}": ${errorMessage(error)}`)
     }
     const keyType = keyTypeOf(info)
     if (keyType === undefined || (wanted !== undefined && keyType !== wanted)) {

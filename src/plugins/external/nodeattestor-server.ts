@@ -1,5 +1,5 @@
 import { AttestRequest, AttestResponse } from '../../../proto/spire/plugin/server/nodeattestor/v1.ts'
-import { StatusError } from '../../core/error.ts'
+import { errorMessage, StatusError } from '../../core/error.ts'
 import type { NodeAttestationStep, NodeAttestor } from '../../core/plugin.ts'
 import { parseSpiffeId, type SpiffeId } from '../../core/spiffe-id.ts'
 import type { BidiCall } from '../../transport/grpc-client.ts'
@@ -108,6 +108,6 @@ function agentId(text: string, calls: PluginCalls): SpiffeId {
   try {
     return parseSpiffeId(text)
   } catch (error) {
-    throw calls.error('INTERNAL', `invalid agent ID: ${(error as Error).message}`)
+    throw calls.error('INTERNAL', `invalid agent ID: ${errorMessage(error)}`)
   }
 }

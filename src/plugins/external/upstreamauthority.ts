@@ -152,6 +152,7 @@ function newsOf() {
     },
     async *follow(signal: AbortSignal): AsyncGenerator<UpstreamBundle> {
       let told = nothing
+      signal.addEventListener('abort', () => wake(), { once: true })
       while (!signal.aborted) {
         if (latest !== told) {
           told = latest
@@ -160,7 +161,6 @@ function newsOf() {
         }
         await new Promise<void>((resolve) => {
           wake = resolve
-          signal.addEventListener('abort', () => resolve(), { once: true })
         })
       }
     },

@@ -13,7 +13,7 @@ import { equalBytes } from '../../../core/der.ts'
 import { errorMessage, StatusError } from '../../../core/error.ts'
 import type { Log } from '../../../core/log.ts'
 import type { UpstreamAuthority, UpstreamBundle, UpstreamX509Ca } from '../../../core/plugin.ts'
-import { ABSENT_FEED_MS, changeFeed, POLL_TIMEOUT_MS } from '../../../rpc/change-feed.ts'
+import { ABSENT_FEED_MS, changeFeed, endedOfAge, POLL_TIMEOUT_MS } from '../../../rpc/change-feed.ts'
 import type { MessageType } from '../../../rpc/method.ts'
 
 interface RemoteMethod<Req, Res> {
@@ -156,9 +156,8 @@ export function spireUpstreamAuthority(deps: SpireUpstreamDeps): UpstreamAuthori
           await wait(ABSENT_FEED_MS, signal)
           continue
         }
-        // Connections end of age. Whether the server is away the next try tells.
-        const aged = opened && error instanceof StatusError && error.code === 'UNAVAILABLE'
-        if (!signal.aborted && !aged) log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
+        if (!signal.aborted && !endedOfAge(error, opened))
+          log.debug('The feed of the upstream server ended', { error: errorMessage(error) })
       }
       await wait(pollIntervalMs, signal)
     }
