@@ -23,6 +23,8 @@ export const REGISTRY: { readonly [K in Kind]: Readonly<Record<string, Load<K>>>
     spire: () => import('./upstreamauthority/spire/plugin.ts'),
   },
   WorkloadAttestor: {
+    docker: () => import('./workloadattestor/docker/plugin.ts'),
+    slurm: () => import('./workloadattestor/slurm/plugin.ts'),
     unix: () => import('./workloadattestor/unix/plugin.ts'),
   },
   Notifier: {},
