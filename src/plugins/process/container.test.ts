@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from 'vitest'
 import { FakeProc } from '../../../test/support/proc.ts'
 import { parseCgroupMountRoots, parseCgroups } from './cgroup.ts'
-import { placeIn, placeOf } from './container.ts'
+import { cgroupsOf, placeIn, placeOf } from './container.ts'
 import { HeldProcess } from './held-process.ts'
 
 const A = 'a'.repeat(64)
@@ -65,7 +65,7 @@ test.each([
 ])('%s', (_, ownMounts, containerId) => {
   proc.set(7, { cgroup: '0::/\n', mountinfo, ownMounts })
   const process = new HeldProcess(proc.path, peer)
-  expect(placeOf(process, false).containerId).toBe(containerId)
+  expect(placeOf(process, cgroupsOf(process), false).containerId).toBe(containerId)
   process.close()
 })
 
@@ -75,7 +75,7 @@ test('a held process is gone for good, whoever has its pid later', () => {
   proc.end(7)
   proc.set(7, { cgroup: `0::/docker/${B}\n` })
   expect(() => process.assertSame()).toThrow('process 7 is gone')
-  expect(() => placeOf(process, false)).toThrow('unable to obtain cgroups')
+  expect(() => placeOf(process, cgroupsOf(process), false)).toThrow('unable to obtain cgroups')
   process.close()
 })
 

@@ -24,14 +24,14 @@ export function cgroupsOf(process: HeldProcess): Cgroup[] {
 }
 
 /**
- * The container of a process by its cgroups, which only the kernel writes. Mounts are made by whoever owns the mount namespace, so a
+ * The container of a process by its cgroups as they were read, which only the kernel writes. Mounts are made by whoever owns the mount namespace, so a
  * process is told by them only in the agent's own: SPIRE believes everybody's, and so a user who binds another's cgroup in a namespace of
  * his own.
  * @throws StatusError FAILED_PRECONDITION if lines contradict each other, INTERNAL if they cannot be read
  */
-export function placeOf(process: HeldProcess, withPod: boolean): ContainerPlace {
+export function placeOf(process: HeldProcess, cgroups: readonly Cgroup[], withPod: boolean): ContainerPlace {
   const place = placeIn(
-    cgroupsOf(process).map(({ path }) => path),
+    cgroups.map(({ path }) => path),
     withPod,
   )
   if (place.containerId !== '' || !sharesMounts(process)) return place

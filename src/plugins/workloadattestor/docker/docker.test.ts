@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -112,6 +113,16 @@ test.each([
 ])('who sits in %s is not in the container', async (_, path) => {
   host(path)
   await expect(attestor().attest(peer, never)).rejects.toThrow('the process is not in the cgroup of the container')
+})
+
+test('who leaves a cgroup of that name before the answer is not in the container', async () => {
+  host(`/user.slice/user-1000.slice/user@1000.service/${ID}`)
+  const path = join(proc.path, '7/cgroup')
+  answer = (url) => {
+    writeFileSync(path, '1:cpu:/user.slice\n')
+    return { body: url.startsWith('/containers') ? CONTAINER : { Id: 'x' } }
+  }
+  await expect(attestor().attest(peer, never)).rejects.toThrow('the process changed its cgroup')
 })
 
 test('an answer about another container is not used', async () => {

@@ -39,16 +39,17 @@ export function dockerAttestor(options: DockerOptions): WorkloadAttestor {
   async function attest(peer: PeerProcess, caller: AbortSignal): Promise<readonly string[]> {
     const process = new HeldProcess(procPath, peer)
     try {
-      const id = containerIdOf(process, options.findId)
+      const cgroups = cgroupsOf(process)
+      const id = containerIdOf(process, cgroups, options.findId)
       if (id === '') return []
       const signal = AbortSignal.any([caller, AbortSignal.timeout(deadlineMs)])
-      const cgroups = cgroupsOf(process)
       const engine = new Engine(engineOf(cgroups, options), options.dockerVersion)
       const container = await inspect(engine, id, retryMs, signal)
       const digest = await engine.imageId(container.imageId || container.imageName, signal).catch(() => '')
       signal.throwIfAborted()
       process.assertSame()
-      assertInside(cgroupsOf(process), parseCgroups(readWhole(`${procPath}/${container.pid}/cgroup`)), id)
+      assertUnmoved(cgroups, cgroupsOf(process))
+      assertInside(cgroups, parseCgroups(readWhole(`${procPath}/${container.pid}/cgroup`)), id)
       return valuesOf(container, digest)
     } finally {
       process.close()
@@ -58,9 +59,13 @@ export function dockerAttestor(options: DockerOptions): WorkloadAttestor {
   return { name: 'docker', attest }
 }
 
-function containerIdOf(process: HeldProcess, findId: ContainerIdFinder | undefined): string {
-  if (!findId) return placeOf(process, false).containerId
-  const found = new Set(cgroupsOf(process).flatMap(({ path }) => findId(path) ?? []))
+function containerIdOf(
+  process: HeldProcess,
+  cgroups: readonly Cgroup[],
+  findId: ContainerIdFinder | undefined,
+): string {
+  if (!findId) return placeOf(process, cgroups, false).containerId
+  const found = new Set(cgroups.flatMap(({ path }) => findId(path) ?? []))
   const [first = '', second] = found
   if (second !== undefined)
     throw new Error(`workloadattestor/docker: multiple container IDs found in cgroups (${first}, ${second})`)
@@ -86,6 +91,12 @@ async function inspect(engine: Engine, id: string, retryMs: number, signal: Abor
       await wait(retryMs * 2 ** retry, undefined, { signal })
     }
   }
+}
+
+/** What was concluded from cgroups holds only while the process stays in them. */
+function assertUnmoved(before: readonly Cgroup[], now: readonly Cgroup[]): void {
+  const same = before.length === now.length && before.every(({ path }, at) => path === now[at]!.path)
+  if (!same) throw new StatusError('FAILED_PRECONDITION', 'the process changed its cgroup')
 }
 
 /**
